@@ -1,0 +1,1 @@
+"""evlift: teach event cameras what labelled images already know."""
