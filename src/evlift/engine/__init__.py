@@ -1,0 +1,1 @@
+"""evlift's engine."""

@@ -1,0 +1,96 @@
+"""What a training method is: phases, a step, a student. The engine knows nothing else about it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from evlift.registry import Registry
+
+if TYPE_CHECKING:
+    from evlift.datasets.base import Batch
+
+METHODS = Registry("method")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own optimiser.
+
+    Args:
+        name: what the logs call it.
+        share: fraction of the run's optimiser steps; the shares of a method sum to 1.
+    """
+
+    name: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: step `step` (from 0) of the `steps` steps of phase `phase`."""
+
+    phase: str
+    step: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Training progress of this phase in [0, 1)."""
+        return self.step / self.steps
+
+
+@dataclass
+class StepOutput:
+    """What one step computed.
+
+    Args:
+        loss: scalar to minimise.
+        parts: scalars for the log, detached by the engine.
+        outputs: tensors for metrics and pictures.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module, ABC):
+    """A way to train a student. Subclasses take the student first, then their options by keyword.
+
+    Class attributes:
+        uses_images: a batch must carry `image` [B, T, C, H, W] and `image_target`.
+        uses_events: a batch must carry `events` [B, T, C, H, W].
+        uses_event_labels: a batch must carry `event_target`.
+        pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are independent.
+
+    Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run repeats it.
+    Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for contradictions.
+    Inference needs the student alone: whatever else a method trains is a module beside it.
+    """
+
+    uses_images: ClassVar[bool] = False
+    uses_events: ClassVar[bool] = False
+    uses_event_labels: ClassVar[bool] = False
+    pairing: ClassVar[str] = "none"
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases in order."""
+        return (Phase("train"),)
+
+    def trained_parameters(self, phase: str) -> Iterable[nn.Parameter]:
+        """The parameters that the optimiser of `phase` owns; all of them unless a method says otherwise."""
+        return self.parameters()
+
+    @abstractmethod
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Loss and its parts for one batch."""
