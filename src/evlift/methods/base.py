@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from evlift.errors import DataError
 from evlift.registry import Registry
 
 if TYPE_CHECKING:
@@ -66,10 +67,12 @@ class Method(nn.Module, ABC):
         uses_images: a batch must carry `image` [B, T, C, H, W] and `image_target`.
         uses_events: a batch must carry `events` [B, T, C, H, W].
         uses_event_labels: a batch must carry `event_target`.
-        pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are independent.
+        pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are
+            independent.
 
-    Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run repeats it.
-    Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for contradictions.
+    Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run repeats
+    it. Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for
+    contradictions. A constructor that has the parameter `steps` gets the number T of time steps from the engine.
     Inference needs the student alone: whatever else a method trains is a module beside it.
     """
 
@@ -94,3 +97,13 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Loss and its parts for one batch."""
+
+    def require(self, batch: Batch, *names: str) -> list[Tensor]:
+        """The named tensors of `batch`; :class:`~evlift.errors.DataError` names the ones that are missing."""
+        missing = [name for name in names if getattr(batch, name) is None]
+        if missing:
+            raise DataError(
+                f"Expected the batch of `{type(self).__name__}` to carry {', '.join(names)}, but got none of "
+                f"{', '.join(missing)}. Give the recipe a data set that has them."
+            )
+        return [getattr(batch, name) for name in names]
