@@ -61,9 +61,9 @@ def event_counts(stream: EventStream) -> NDArray[np.int64]:
 def hot_pixel_mask(counts: NDArray[np.int64], factor: float = 10.0) -> NDArray[np.bool_]:
     """Mark the pixels that fire far more often than the scene explains, bool [H, W].
 
-    A pixel is hot when its count exceeds `factor` times the largest of: the count of the second-busiest pixel in
-    the 5×5 around it (so that two hot pixels side by side are both found, while the pixels of an edge protect
-    each other), the median count of the active pixels, and 1.
+    A pixel is hot when its count exceeds `factor` times the largest of: the count of the second-busiest pixel
+    in the 5×5 around it (so that two hot pixels side by side are both found, while the pixels of an edge
+    protect each other), the median count of the active pixels, and 1.
 
     Args:
         counts: [H, W], events a pixel.
@@ -114,8 +114,8 @@ def crop(stream: EventStream, y0: int, x0: int, height: int, width: int) -> Even
 def resize(stream: EventStream, height: int, width: int) -> EventStream:
     """Rescale coordinates to another sensor size; every event is kept.
 
-    The rule is ``x' = floor(x · width / W)`` in integers: shrinking merges pixels, enlarging places each event at
-    the top left of its block. Rates a pixel rise when shrinking: follow with `refractory` where that matters.
+    The rule is ``x' = floor(x · width / W)`` in integers: shrinking merges pixels, enlarging places each event
+    at the top left of its block. Rates a pixel rise when shrinking: follow with `refractory` if that matters.
     """
     _check_positive(height=height, width=width)
     old_height, old_width = stream.sensor_size
@@ -142,7 +142,7 @@ def flip_polarity(stream: EventStream) -> EventStream:
 
 
 def reverse_time(stream: EventStream) -> EventStream:
-    """Play backwards between the first and the last event; ON becomes OFF, as when light changes in reverse."""
+    """Play backwards between the first and the last event; ON becomes OFF and OFF becomes ON."""
     if len(stream) == 0:
         return stream
     t = (stream.t[0] + stream.t[-1] - stream.t)[::-1]
