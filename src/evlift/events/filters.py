@@ -114,7 +114,7 @@ def crop(stream: EventStream, y0: int, x0: int, height: int, width: int) -> Even
 def resize(stream: EventStream, height: int, width: int) -> EventStream:
     """Rescale coordinates to another sensor size; every event is kept.
 
-    The rule is ``x' = floor(x · width / W)`` in integers: shrinking merges pixels, enlarging places each event
+    The rule is ``x' = floor(x · width / W)`` in integers: shrinking merges pixels, enlarging puts each event
     at the top left of its block. Rates a pixel rise when shrinking: follow with `refractory` if that matters.
     """
     _check_positive(height=height, width=width)
