@@ -1,0 +1,302 @@
+"""Events from pictures: still pictures set in motion, frames through the threshold model of an event pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evlift.errors import ConfigError
+from evlift.events.stream import EventStream
+from evlift.registry import Registry
+
+FloatArray = NDArray[np.floating[Any]]
+MOTIONS = Registry("motion")
+SAMPLES_PER_PIXEL = 2
+
+
+@dataclass(frozen=True, eq=False)
+class PixelState:
+    """What the pixels remember between two calls of :func:`simulate_frames`.
+
+    Args:
+        time_us: time of the last frame.
+        log_frame: float32 [H, W], the last frame.
+        reference: float32 [H, W], log intensity that the next threshold is counted from.
+        blind_until_us: float64 [H, W], end of each pixel's refractory time.
+    """
+
+    time_us: int
+    log_frame: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    blind_until_us: NDArray[np.float64]
+
+
+def log_intensity(frames: ArrayLike, *, black: float = 1e-3, gamma: float = 1.0) -> NDArray[np.float32]:
+    """Log intensity of pictures of any shape: ``log(black + (1 - black) · picture^gamma)``.
+
+    Example:
+        >>> log_intensity([0, 255], black=0.1)[1]
+        np.float32(0.0)
+
+    Args:
+        frames: uint8, or float in 0..1.
+        black: intensity of a black pixel relative to a white one (screen leakage, stray light, dark current); > 0.
+        gamma: exponent from pixel value to light.
+    """
+    values = np.asarray(frames)
+    scale = 1 / 255 if values.dtype == np.uint8 else 1.0
+    light = np.power(values * np.float32(scale), np.float32(gamma), dtype=np.float32)
+    return np.log(np.float32(black) + np.float32(1 - black) * light)
+
+
+def simulate_frames(
+    log_frames: ArrayLike,
+    times_us: ArrayLike,
+    *,
+    threshold_on: float | FloatArray,
+    threshold_off: float | FloatArray,
+    refractory_us: float = 0.0,
+    state: PixelState | None = None,
+) -> tuple[EventStream, PixelState]:
+    """Events of ideal pixels that watch `log_frames`, linear in log intensity between two frames.
+
+    Example:
+        >>> ramp = np.linspace(0, 1, 11)[:, None, None]
+        >>> events, state = simulate_frames(ramp, np.arange(11) * 1000, threshold_on=0.25, threshold_off=0.25)
+        >>> events.t.tolist()
+        [2500, 5000, 7500, 10000]
+
+    Args:
+        log_frames: [N, H, W], natural log of intensity, taken as float32 (see :func:`log_intensity`).
+        times_us: int [N], strictly increasing.
+        threshold_on: contrast threshold of ON events, in log units, one number or a map [H, W].
+        threshold_off: the same of OFF events, positive.
+        refractory_us: dead time after an event: the pixel is held in reset and then starts from the intensity it sees.
+        state: what a former call returned; the frames then continue the former ones. Without it the first frame
+            only sets the reference.
+
+    Returns:
+        The events, and the state for the next call: contrast below the threshold is carried over, so that chunks give
+        the events of one long call.
+
+    Raises:
+        ValueError: shapes, times or thresholds that do not fit.
+
+    Source: the model of ESIM (published), written anew; the dead time as a held reset is decided here.
+    """
+    from evlift.kernels.simulate import crossings
+
+    frames = np.ascontiguousarray(log_frames, np.float32)
+    times = np.asarray(times_us).astype(np.int64)
+    if frames.ndim != 3 or times.shape != frames.shape[:1]:
+        raise ValueError(
+            f"Expected `log_frames` [N, H, W] and `times_us` [N], but got {frames.shape} and {times.shape}."
+        )
+    size = (int(frames.shape[1]), int(frames.shape[2]))
+    if state is None:
+        if len(frames) == 0:
+            raise ValueError(
+                "Expected at least one frame, but got none. Without a `state` there is nothing to refer to."
+            )
+        blind = np.full(size, -np.inf)
+        state = PixelState(int(times[0]), frames[0], frames[0].copy(), blind)
+        frames, times = frames[1:], times[1:]
+    if state.log_frame.shape != size:
+        raise ValueError(f"Expected frames of the state's size {state.log_frame.shape}, but got {size}.")
+    if np.any(np.diff(times, prepend=state.time_us) <= 0):
+        raise ValueError(
+            f"Expected `times_us` strictly increasing and after {state.time_us} µs, but got {times}."
+        )
+    if len(times) and times[-1] - state.time_us >= 2**31:
+        raise ValueError(
+            "Expected at most 35 minutes a call, but got more. Give the frames in chunks with `state`."
+        )
+    if len(frames) == 0:
+        return EventStream.empty(size), state
+    on = _threshold_map(threshold_on, size, "threshold_on")
+    off = _threshold_map(threshold_off, size, "threshold_off")
+    reference, blind = state.reference.copy(), state.blind_until_us.copy()
+    packed = crossings(
+        frames, times, on, off, float(refractory_us), state.log_frame, reference, blind, state.time_us
+    )
+    events = _unpacked(packed, state.time_us, size)
+    return events, PixelState(int(times[-1]), frames[-1].copy(), reference, blind)
+
+
+def _threshold_map(threshold: float | FloatArray, size: tuple[int, int], name: str) -> NDArray[np.float32]:
+    values = np.asarray(threshold, np.float32)
+    if not (values > 0).all():
+        raise ValueError(f"Expected `{name}` > 0 in log units, but got {values.min()}.")
+    if values.shape not in ((), size):
+        raise ValueError(f"Expected `{name}` as one number or a map {size}, but got shape {values.shape}.")
+    return np.ascontiguousarray(np.broadcast_to(values, size))
+
+
+def _unpacked(packed: NDArray[np.int64], start_us: int, size: tuple[int, int]) -> EventStream:
+    from evlift.kernels.simulate import unpack
+
+    n = len(packed)
+    t, x, y, p = np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.bool_)
+    unpack(packed, start_us, t, x, y, p)
+    return EventStream(t, x, y, p, size)
+
+
+def add_noise(
+    stream: EventStream,
+    rate_hz: float,
+    rng: np.random.Generator,
+    *,
+    start_us: int,
+    stop_us: int,
+    on_share: float = 0.5,
+) -> EventStream:
+    """Mix Poisson background events of `rate_hz` a pixel, spread evenly over ``start_us <= t < stop_us``, into a stream."""
+    height, width = stream.sensor_size
+    n = int(rng.poisson(rate_hz * height * width * (stop_us - start_us) * 1e-6))
+    if n == 0:
+        return stream
+    t = np.concatenate([stream.t, np.sort(rng.integers(start_us, stop_us, n))])
+    x = np.concatenate([stream.x, rng.integers(0, width, n, dtype=np.uint16)])
+    y = np.concatenate([stream.y, rng.integers(0, height, n, dtype=np.uint16)])
+    p = np.concatenate([stream.p, rng.random(n) < on_share])
+    order = np.argsort(t, kind="stable")
+    return EventStream(t[order], x[order], y[order], p[order], stream.sensor_size)
+
+
+@MOTIONS.register("nmnist")
+def nmnist_path(phase: FloatArray, amplitude_px: float, rng: np.random.Generator) -> FloatArray:
+    """The three saccades of N-MNIST, a fixed triangle: (down, right) in px [N, 2] at `phase` [N] in 0..1."""
+    corners = np.array([[-0.5, -0.4], [0.5, 0.0], [-0.2, 0.5], [-0.5, -0.4]]) * amplitude_px
+    return _along(corners, phase, 2.0)
+
+
+@MOTIONS.register("random3")
+def random3_path(phase: FloatArray, amplitude_px: float, rng: np.random.Generator) -> FloatArray:
+    """Three straight moves between random points, (down, right) in px [N, 2] at `phase` [N] in 0..1."""
+    corners = rng.uniform(-0.5, 0.5, (4, 2)) * amplitude_px
+    return _along(corners, phase, rng.uniform(1.0, 3.0))
+
+
+def _along(corners: FloatArray, phase: FloatArray, steepness: float) -> FloatArray:
+    """Points on the polyline `corners` [M + 1, 2], with an S-shaped speed on each of its M parts of equal time."""
+    parts = len(corners) - 1
+    part = np.clip((phase * parts).astype(int), 0, parts - 1)
+    u = np.clip(phase * parts - part, 0.0, 1.0)
+    ease = u**steepness / (u**steepness + (1 - u) ** steepness)
+    return corners[part] + ease[:, None] * (corners[part + 1] - corners[part])
+
+
+@dataclass(frozen=True)
+class Saccades:
+    """A still picture set in motion before a simulated event camera.
+
+    Example:
+        >>> picture = np.zeros((28, 28), np.uint8)
+        >>> picture[10:18, 12:16] = 255
+        >>> Saccades()(picture, np.random.default_rng(0)).sensor_size
+        (34, 34)
+
+    Pairs (low, high) are ranges from which each recording draws.
+
+    Args:
+        motion: "nmnist" (the fixed triangle of N-MNIST) or "random3" (three random moves).
+        sensor_size: (H, W) of the camera; the picture fills it less `margin` pixels on each side.
+        duration_us: length of the recording, from 0.
+        step_us: time between two rendered frames.
+        amplitude_px: extent of the motion.
+        threshold: contrast threshold in log units; `imbalance` is the log-ratio of ON to OFF threshold (± range).
+        mismatch: standard deviation of a pixel's log threshold.
+        refractory_us: dead time of a pixel after an event.
+        black, gamma: see :func:`log_intensity`.
+        blur_px: standard deviation of the optics' blur in sensor pixels.
+        noise_hz: background events a second and pixel.
+        rotation_deg, scale, shear: random affine map of the picture.
+    """
+
+    motion: str = "random3"
+    sensor_size: tuple[int, int] = (34, 34)
+    duration_us: int = 300_000
+    step_us: int = 5_000
+    margin: int = 3
+    amplitude_px: tuple[float, float] = (5.0, 9.0)
+    threshold: tuple[float, float] = (0.2, 0.5)
+    imbalance: float = 0.2
+    mismatch: float = 0.1
+    refractory_us: tuple[float, float] = (500.0, 1500.0)
+    black: tuple[float, float] = (0.05, 0.2)
+    gamma: float = 1.0
+    blur_px: tuple[float, float] = (0.4, 0.8)
+    noise_hz: tuple[float, float] = (0.1, 1.0)
+    rotation_deg: float = 10.0
+    scale: tuple[float, float] = (0.9, 1.1)
+    shear: float = 0.1
+
+    def __post_init__(self) -> None:
+        MOTIONS[self.motion]
+
+    def __call__(self, picture: NDArray[Any], rng: np.random.Generator) -> EventStream:
+        """Events of `picture` [H', W'], uint8 or float in 0..1; all randomness comes from `rng`."""
+        times = np.arange(0, self.duration_us + self.step_us, self.step_us).clip(max=self.duration_us)
+        motion: Callable[..., FloatArray] = MOTIONS[self.motion]
+        path = motion(times / self.duration_us, rng.uniform(*self.amplitude_px), rng)  # [N, 2]
+        frames = self._frames(np.asarray(picture), path, rng)  # [N, H, W]
+        base, tilt = rng.uniform(*self.threshold), rng.uniform(-self.imbalance, self.imbalance)
+        spread = np.exp(self.mismatch * rng.standard_normal((2, *self.sensor_size), np.float32))
+        events, _ = simulate_frames(
+            frames,
+            times,
+            threshold_on=base * np.exp(tilt / 2) * spread[0],
+            threshold_off=base * np.exp(-tilt / 2) * spread[1],
+            refractory_us=rng.uniform(*self.refractory_us),
+        )
+        return add_noise(events, rng.uniform(*self.noise_hz), rng, start_us=0, stop_us=self.duration_us)
+
+    def _frames(
+        self, picture: NDArray[Any], path: FloatArray, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Log frames [N, H, W] of the picture [H', W'] at each place of `path` [N, 2]."""
+        from evlift.kernels.simulate import convolve_rows, shift_frames, warp
+
+        if picture.ndim != 2:
+            raise ValueError(f"Expected `picture` [H', W'], but got shape {picture.shape}.")
+        height, width = self.sensor_size
+        pad = int(np.ceil(np.abs(path).max())) + 2
+        parts = SAMPLES_PER_PIXEL
+        canvas = np.empty(((height + 2 * pad) * parts, (width + 2 * pad) * parts), np.float32)
+        light = np.asarray(picture, np.float32) * np.float32(1 / 255 if picture.dtype == np.uint8 else 1)
+        warp(light, self._inverse(picture.shape, canvas.shape, rng), canvas)
+        taps = _gaussian(rng.uniform(*self.blur_px) * parts)
+        blurred, turned = np.empty_like(canvas), np.empty_like(canvas.T)
+        convolve_rows(canvas, taps, blurred)
+        convolve_rows(np.ascontiguousarray(blurred.T), taps, turned)
+        logs = log_intensity(turned.T, black=rng.uniform(*self.black), gamma=self.gamma)
+        # [H' · S, W' · S] → [S, S, H', W']
+        phases = logs.reshape(height + 2 * pad, parts, width + 2 * pad, parts).transpose(1, 3, 0, 2)
+        frames = np.empty((len(path), height, width), np.float32)
+        shift_frames(np.ascontiguousarray(phases), (pad - path) * parts, frames)
+        return frames
+
+    def _inverse(
+        self, picture_size: tuple[int, ...], canvas_size: tuple[int, ...], rng: np.random.Generator
+    ) -> FloatArray:
+        """Affine map [2, 3] from canvas samples to picture pixels."""
+        angle = np.deg2rad(rng.uniform(-self.rotation_deg, self.rotation_deg))
+        shear = rng.uniform(-self.shear, self.shear)
+        fit = min(
+            (side - 2 * self.margin) / size for side, size in zip(self.sensor_size, picture_size, strict=True)
+        )
+        zoom = fit * rng.uniform(*self.scale) * SAMPLES_PER_PIXEL
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn @ np.array([[1.0, 0.0], [shear, 1.0]]) / zoom
+        centre = (np.array(picture_size) - 1) / 2 - matrix @ ((np.array(canvas_size) - 1) / 2)
+        return np.concatenate([matrix, centre[:, None]], axis=1)
+
+
+def _gaussian(sigma: float) -> NDArray[np.float32]:
+    radius = int(np.ceil(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-6)) ** 2)
+    return (taps / taps.sum()).astype(np.float32)
