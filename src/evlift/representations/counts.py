@@ -1,0 +1,206 @@
+"""Counts a pixel and polarity: histogram, stacked histogram and frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evlift.errors import ConfigError
+from evlift.events.stream import EventStream
+from evlift.representations.base import REPRESENTATIONS, Representation, Window
+from evlift.representations.scatter import scatter_sum
+
+Cut = Literal["time", "count"]
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def time_edges(t: NDArray[np.int64], window: Window, bins: int) -> NDArray[np.int64]:
+    """Index edges [bins + 1] of `bins` bins of equal duration over `window`, exact in integers."""
+    start, stop = window
+    # bin of t is k = (t - start)·bins // span, so bin k starts at start + ceil(k·span / bins)
+    starts = [start - (-k * (stop - start)) // bins for k in range(bins + 1)]
+    return np.searchsorted(t, np.array(starts, np.int64), side="left")
+
+
+def count_edges(n: int, bins: int) -> NDArray[np.int64]:
+    """Index edges [bins + 1] of `bins` bins of `n` events whose sizes differ by one at most."""
+    return np.arange(bins + 1, dtype=np.int64) * n // bins
+
+
+def fill_counts(
+    stream: EventStream, edges: NDArray[np.int64], grid: NDArray[np.float32], *, strides: tuple[int, int]
+) -> None:
+    """Add the counts of `stream` to `grid`; `strides`: planes between (bins, polarities)."""
+    from evlift.kernels.represent import count
+
+    height, width = stream.sensor_size
+    pixels = np.array(strides, np.uint32) * np.uint32(height * width)
+    x, y, p = (np.ascontiguousarray(column) for column in (stream.x, stream.y, stream.p))
+    count(x, y, p, edges, pixels, width, grid.reshape(-1))
+
+
+def count_tensor(
+    events: Columns,
+    bin_index: Tensor | int,
+    *,
+    sensor_size: tuple[int, int],
+    planes: int,
+    strides: tuple[int, int],
+    weights: Tensor | None,
+) -> Tensor:
+    """Counts [planes, H, W] in torch; event i goes to plane bin_index[i]·strides[0] + p[i]·strides[1]."""
+    _, x, y, p = events
+    height, width = sensor_size
+    plane = p.long() * strides[1] + bin_index * strides[0]
+    index = (plane * height + y.long()) * width + x.long()
+    return scatter_sum(index, weights, planes * height * width).reshape(planes, height, width)
+
+
+def time_bins(t: Tensor, window: Window, bins: int) -> Tensor:
+    """Bin of each time [n] for `bins` bins of equal duration over `window`, exact for integer times."""
+    start, stop = window
+    position = torch.div((t - start) * bins, stop - start, rounding_mode="floor")
+    return position.long().clamp(0, bins - 1)
+
+
+@REPRESENTATIONS.register("histogram")
+@dataclass(frozen=True)
+class Histogram(Representation):
+    """Events a pixel and polarity, [2, H, W]: channel 0 off, channel 1 on."""
+
+    kind = "histogram"
+
+    @property
+    def channels(self) -> int:
+        return 2
+
+    def _fill(self, grid: NDArray[np.float32], stream: EventStream, window: Window) -> None:
+        fill_counts(stream, count_edges(len(stream), 1), grid, strides=(2, 1))
+
+    def _tensor_grid(
+        self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
+    ) -> Tensor:
+        return count_tensor(events, 0, sensor_size=sensor_size, planes=2, strides=(2, 1), weights=weights)
+
+
+@REPRESENTATIONS.register("stacked-histogram")
+@dataclass(frozen=True)
+class StackedHistogram(Representation):
+    """Counts in bins of equal duration, [2·bins, H, W]: all bins of the off polarity, then all of the on.
+
+    The channel order is that of RVT (Gehrig and Scaramuzza, CVPR 2023, released code). Bins are half-open and
+    exact in integers, where RVT rounds in float32 and clips counts to uint8.
+    """
+
+    kind = "stacked-histogram"
+
+    bins: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("bins", self.bins)
+
+    @property
+    def channels(self) -> int:
+        return 2 * self.bins
+
+    def _fill(self, grid: NDArray[np.float32], stream: EventStream, window: Window) -> None:
+        fill_counts(stream, time_edges(stream.t, window, self.bins), grid, strides=(1, self.bins))
+
+    def _tensor_grid(
+        self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
+    ) -> Tensor:
+        return count_tensor(
+            events,
+            time_bins(events[0], window, self.bins),
+            sensor_size=sensor_size,
+            planes=self.channels,
+            strides=(1, self.bins),
+            weights=weights,
+        )
+
+
+@REPRESENTATIONS.register("frames")
+@dataclass(frozen=True)
+class Frames(Representation):
+    """T frames of counts a polarity for spiking networks, [T, 2, H, W].
+
+    Example:
+        >>> Frames(steps=10, size=(48, 48), crop_to_events=True)(stream).shape
+        torch.Size([10, 2, 48, 48])
+
+    Args:
+        steps: T.
+        by: "time" cuts the window into T bins of equal duration, "count" the events into T equal parts.
+        crop_to_events: cut to the bounding box of the events before resizing; needs `size`.
+
+    Source: KT, He et al., AAAI 2024 (released code): equal duration, bounding box, bilinear, raw.
+    """
+
+    kind = "frames"
+
+    steps: int = 10
+    by: Cut = "time"
+    crop_to_events: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("steps", self.steps)
+        if self.by not in get_args(Cut):
+            raise ConfigError(f"Expected `by` to be 'time' or 'count', but got '{self.by}'.")
+        if self.crop_to_events and self.size is None:
+            raise ConfigError(
+                "Expected a `size` with crop_to_events=True, but got None. Give (H, W) to resize to."
+            )
+
+    @property
+    def channels(self) -> int:
+        return 2
+
+    def _crop(self, stream: EventStream) -> EventStream:
+        if not self.crop_to_events or len(stream) == 0:
+            return stream
+        top, left = int(stream.y.min()), int(stream.x.min())
+        box = (int(stream.y.max()) - top + 1, int(stream.x.max()) - left + 1)
+        x, y = stream.x - np.uint16(left), stream.y - np.uint16(top)
+        return EventStream(stream.t, x, y, stream.p, box)
+
+    def _fill(self, grid: NDArray[np.float32], stream: EventStream, window: Window) -> None:
+        if self.by == "count":
+            edges = count_edges(len(stream), self.steps)
+        else:
+            edges = time_edges(stream.t, window, self.steps)
+        fill_counts(stream, edges, grid, strides=(2, 1))
+
+    def _tensor_grid(
+        self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
+    ) -> Tensor:
+        t, x, y, p = events
+        if self.crop_to_events and len(t):
+            x, y = x.long() - x.min(), y.long() - y.min()
+            sensor_size = (int(y.max()) + 1, int(x.max()) + 1)
+        if self.by == "count":
+            edges = torch.as_tensor(count_edges(len(t), self.steps)[1:], device=t.device)
+            bins = torch.bucketize(torch.arange(len(t), device=t.device), edges, right=True)
+        else:
+            bins = time_bins(t, window, self.steps)
+        planes = count_tensor(
+            (t, x, y, p),
+            bins,
+            sensor_size=sensor_size,
+            planes=2 * self.steps,
+            strides=(2, 1),
+            weights=weights,
+        )
+        return planes.reshape(self.steps, 2, *sensor_size)  # [T·2, H, W] → [T, 2, H, W]
+
+
+def check_positive(name: str, value: int) -> None:
+    """Raise ConfigError unless the option `name` is at least 1."""
+    if value < 1:
+        raise ConfigError(f"Expected `{name}` to be at least 1, but got {value}.")
