@@ -1,1 +1,22 @@
-"""Readers: one a format, chosen by content."""
+"""Readers: one module a family of formats, chosen by content. A module in this folder registers itself by being here."""
+
+import importlib
+import pkgutil
+
+from evlift.events.readers.base import READERS, Problems, RawChunk, Reader, RecordingWarning, RecordReader
+from evlift.events.readers.detect import detect_format, open_reader, read_events
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = [
+    "READERS",
+    "Problems",
+    "RawChunk",
+    "Reader",
+    "RecordReader",
+    "RecordingWarning",
+    "detect_format",
+    "open_reader",
+    "read_events",
+]

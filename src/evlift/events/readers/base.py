@@ -1,0 +1,414 @@
+"""What every reader shares: opening, range and order checks, whole reads and windows in constant memory."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlift.errors import ConfigError, FormatError
+from evlift.events.readers.windowing import windows_of
+from evlift.events.stream import EventStream
+from evlift.registry import Registry
+
+READERS = Registry("event format")
+
+Source = str | Path | BinaryIO
+SensorSize = tuple[int, int]
+
+CHUNK_EVENTS = 2**17
+"""Events in a chunk, at most: its columns stay in a core's own cache (decided here, measured)."""
+
+SLACK_US = 10_000
+"""How late an event may come in a windowed pass and still be put in its place."""
+
+MAX_HELD = 2**20
+"""Events held back for late ones, at most, however dense they are."""
+
+
+class RecordingWarning(UserWarning):
+    """Something is wrong with a recording; what could be read was kept and what was lost was counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawChunk:
+    """Columns in the file's own order, of one length n; a reader's internal currency.
+
+    Args:
+        t: int64 [n], microseconds.
+        x: integer [n], column; uint16 once :meth:`Reader.chunks` has checked it.
+        y: integer [n], row; the same.
+        p: bool [n], True for a brightness increase.
+    """
+
+    t: NDArray[np.int64]
+    x: NDArray[Any]
+    y: NDArray[Any]
+    p: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def take(self, index: slice | NDArray[Any]) -> RawChunk:
+        """The events that a slice, a mask or indices select."""
+        return RawChunk(self.t[index], self.x[index], self.y[index], self.p[index])
+
+    @classmethod
+    def allocate(cls, n: int) -> RawChunk:
+        """Uninitialised columns of n events, for a decoder to fill."""
+        return cls(
+            np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.bool_)
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[RawChunk]) -> RawChunk:
+        """One chunk of several; no copy where there is but one."""
+        parts = [part for part in parts if len(part)]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            empty = np.empty(0, np.uint16)
+            return cls(np.empty(0, np.int64), empty, empty, np.empty(0, np.bool_))
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("t", "x", "y", "p"))
+        )
+
+
+@dataclass
+class Problems:
+    """Counts of what was wrong in the last pass over a recording."""
+
+    dropped_bytes: int = 0
+    unknown_records: int = 0
+    out_of_range: int = 0
+    backward_steps: int = 0
+    late_events: int = 0
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, field.name) for field in fields(self))
+
+    def __str__(self) -> str:
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{count} {REMARKS[name]}" for name, count in counts.items() if count)
+
+
+REMARKS = {
+    "dropped_bytes": "bytes at the end dropped (the file is cut)",
+    "unknown_records": "records of no known kind skipped",
+    "out_of_range": "events outside the sensor dropped (is `sensor_size` right?)",
+    "backward_steps": "backward steps in time (sorted, unless raw columns are asked for)",
+    "late_events": f"events dropped because they came more than {SLACK_US} µs late in a windowed pass",
+}
+
+
+class Reader(ABC):
+    """A recording that is open for reading; subclass it and register it to add a format.
+
+    A subclass states `format` and `extensions`, tells in :meth:`sniff` whether a file is its own, reads its header in
+    :meth:`_inspect` and yields columns in :meth:`_decode`. Everything else is here: range and order checks, counts
+    and warnings, whole reads and windows. Options of a format are keyword arguments of its constructor, which sets
+    them before it calls this one.
+
+    Args:
+        source: path, or a binary stream (one pass only) where the format allows.
+        sensor_size: (H, W), overrides the file's own.
+        strict: raise :class:`FormatError` at the first problem instead of counting and warning.
+
+    Raises:
+        FormatError: the file is missing, is not of this format, or states an impossible size.
+    """
+
+    format: ClassVar[str]
+    extensions: ClassVar[tuple[str, ...]] = ()
+    headerless: ClassVar[bool] = False
+    """True if content alone cannot prove the format: the extension must match as well."""
+    max_side: ClassVar[int] = 16_384
+    """Longest side of a sensor that the format can address."""
+
+    def __init__(
+        self, source: Source, *, sensor_size: SensorSize | None = None, strict: bool = False
+    ) -> None:
+        self.source: Path | BinaryIO = Path(source) if isinstance(source, (str, Path)) else source
+        self.strict = strict
+        self.problems = Problems()
+        if isinstance(self.source, Path):
+            check_is_file(self.source)
+        given = None if sensor_size is None else self.checked_size(*sensor_size)
+        stated = self._inspect(given)
+        self.sensor_size: SensorSize = self.checked_size(*stated)
+
+    @classmethod
+    @abstractmethod
+    def sniff(cls, head: bytes, path: Path | None) -> bool:
+        """Whether the first bytes (up to 64 KiB; the file at `path`, if there is one) are of this format."""
+
+    @abstractmethod
+    def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
+        """Read the header and return (H, W): `sensor_size` if it was given, else the file's, else the default."""
+
+    @abstractmethod
+    def _decode(self) -> Iterator[RawChunk]:
+        """One pass over the file: chunks of bounded size in file order, with p as bool and t in µs.
+
+        Coordinates may be of any integer type and out of range: the caller checks. Losses go to :meth:`_count`.
+        """
+
+    def chunks(self) -> Iterator[RawChunk]:
+        """Raw columns of bounded size in file order, range-checked but not sorted; restarts `problems`.
+
+        Example:
+            >>> sum(len(chunk) for chunk in open_reader("recording.raw").chunks())  # doctest: +SKIP
+            219596
+        """
+        self.problems = Problems()
+        newest: int | None = None
+        try:
+            with closing(_as_generator(self._decode())) as decoded:
+                for chunk in decoded:
+                    kept = self._inside(chunk)
+                    if not len(kept):
+                        continue
+                    self._count_backward(kept.t, newest)
+                    newest = int(kept.t[-1])
+                    yield kept
+        finally:
+            if self.problems and not self.strict:
+                warnings.warn(f"{self.name}: {self.problems}.", RecordingWarning, stacklevel=2)
+
+    def columns(self, start_us: int | None = None, stop_us: int | None = None) -> RawChunk:
+        """All events with ``start_us <= t < stop_us`` as columns in file order, unsorted."""
+        return RawChunk.concatenate(list(self._within(start_us, stop_us)))
+
+    def read(self, start_us: int | None = None, stop_us: int | None = None) -> EventStream:
+        """All events with ``start_us <= t < stop_us``, stably sorted by time.
+
+        Reading ends at the first chunk that lies wholly more than `SLACK_US` after `stop_us`.
+        """
+        found = self.columns(start_us, stop_us)
+        return self._stream(_sorted(found) if self.problems.backward_steps else found)
+
+    def windows(
+        self,
+        *,
+        duration_us: int | None = None,
+        n_events: int | None = None,
+        stride: int | None = None,
+        drop_last: bool = False,
+        start_us: int | None = None,
+        stop_us: int | None = None,
+    ) -> Iterator[EventStream]:
+        """Windows as :meth:`EventStream.windows` cuts them, in memory that does not grow with the file.
+
+        Events are held back until they are `SLACK_US` older than the newest one (at most `MAX_HELD` of them), so that
+        late ones find their place; an event that comes later still is dropped and counted as `late_events`.
+
+        Raises:
+            ValueError: not exactly one of `duration_us` and `n_events`, or one that is not positive.
+            FormatError: a gap of more than a million empty windows, as a broken time stamp makes it.
+        """
+        return windows_of(
+            (self._stream(chunk) for chunk in self._ordered(start_us, stop_us)),
+            duration_us=duration_us,
+            n_events=n_events,
+            stride=stride,
+            drop_last=drop_last,
+        )
+
+    @property
+    def name(self) -> str:
+        """The file's name for messages."""
+        return str(self.source) if isinstance(self.source, Path) else f"<{self.format} stream>"
+
+    def checked_size(self, height: int, width: int) -> SensorSize:
+        """(H, W) as integers, refused if the format cannot address such a sensor."""
+        if not (0 < height <= self.max_side and 0 < width <= self.max_side):
+            raise FormatError(
+                f"Expected a sensor size within 1 to {self.max_side} for {self.format}, but got (H, W) = "
+                f"({height}, {width}) for {self.name}. Give the right `sensor_size`."
+            )
+        return int(height), int(width)
+
+    def _count(self, problem: str, count: int) -> None:
+        """Add to a count of :class:`Problems`; in strict mode raise instead."""
+        if count <= 0:
+            return
+        setattr(self.problems, problem, getattr(self.problems, problem) + count)
+        if self.strict:
+            raise FormatError(f"{self.name}: {self.problems}. Read it with `strict=False` to keep the rest.")
+
+    def _inside(self, chunk: RawChunk) -> RawChunk:
+        height, width = self.sensor_size
+        if len(chunk) and (_exceeds(chunk.x, width) or _exceeds(chunk.y, height)):
+            inside = (chunk.x >= 0) & (chunk.x < width) & (chunk.y >= 0) & (chunk.y < height)
+            self._count("out_of_range", len(chunk) - int(np.count_nonzero(inside)))
+            chunk = chunk.take(inside)
+        return RawChunk(
+            chunk.t, chunk.x.astype(np.uint16, copy=False), chunk.y.astype(np.uint16, copy=False), chunk.p
+        )
+
+    def _count_backward(self, t: NDArray[np.int64], newest: int | None) -> None:
+        steps = int(np.count_nonzero(t[1:] < t[:-1]))
+        if newest is not None and t[0] < newest:
+            steps += 1
+        self._count("backward_steps", steps)
+
+    def _within(self, start_us: int | None, stop_us: int | None) -> Iterator[RawChunk]:
+        """Chunks cut to a time range; ends early once the file is past it."""
+        with closing(_as_generator(self.chunks())) as chunks:
+            for chunk in chunks:
+                if stop_us is not None and chunk.t.min() >= stop_us + SLACK_US:
+                    return
+                yield _cut(chunk, start_us, stop_us)
+
+    def _ordered(self, start_us: int | None, stop_us: int | None) -> Iterator[RawChunk]:
+        """Chunks in time order; holds back events that may still be overtaken."""
+        held = RawChunk.concatenate([])
+        released: int | None = None
+        for chunk in self._within(start_us, stop_us):
+            merged = _sorted(RawChunk.concatenate([held, chunk]))
+            if released is not None and len(merged) and merged.t[0] < released:
+                late = int(np.searchsorted(merged.t, released))
+                self._count("late_events", late)
+                merged = merged.take(slice(late, None))
+            if not len(merged):
+                held = merged
+                continue
+            ripe = max(int(np.searchsorted(merged.t, merged.t[-1] - SLACK_US)), len(merged) - MAX_HELD)
+            if ripe:
+                released = int(merged.t[ripe - 1])
+                yield merged.take(slice(ripe))
+            held = merged.take(slice(ripe, None))
+        yield held
+
+    def _stream(self, chunk: RawChunk) -> EventStream:
+        return EventStream(chunk.t, chunk.x, chunk.y, chunk.p, self.sensor_size)
+
+
+class RecordReader(Reader):
+    """A reader of a byte stream: a header, then records of a fixed size. Reads files, pipes and growing files.
+
+    A subclass states `record_bytes`, reads the header in :meth:`_read_header` and turns blocks of whole records into
+    chunks in :meth:`_decode_blocks`.
+    """
+
+    record_bytes: ClassVar[int]
+    block_records: ClassVar[int] = CHUNK_EVENTS
+
+    @abstractmethod
+    def _read_header(self, file: io.BufferedReader, sensor_size: SensorSize | None) -> SensorSize:
+        """Read up to the first record; return the sensor size as :meth:`Reader._inspect` does."""
+
+    @abstractmethod
+    def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
+        """Chunks of blocks uint8 [k · record_bytes]; a block is only valid until the next one is asked for."""
+
+    def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
+        self._stream_file: io.BufferedReader | None = None
+        if not isinstance(self.source, Path):
+            self._stream_file = buffered(self.source)
+            return self._read_header(self._stream_file, sensor_size)
+        with self.source.open("rb") as file:
+            size = self._read_header(file, sensor_size)
+            self._data_start = file.tell()
+        return size
+
+    def _decode(self) -> Iterator[RawChunk]:
+        if isinstance(self.source, Path):
+            with self.source.open("rb") as file:
+                file.seek(self._data_start)
+                yield from self._decode_blocks(self._blocks(file))
+            return
+        if self._stream_file is None:
+            raise FormatError(f"Expected {self.name} to be read once, but a second pass was asked for.")
+        file, self._stream_file = self._stream_file, None
+        yield from self._decode_blocks(self._blocks(file))
+
+    def _blocks(self, file: io.BufferedReader) -> Iterator[NDArray[np.uint8]]:
+        buffer = np.empty(self.block_records * self.record_bytes, np.uint8)
+        rest = 0
+        while got := file.readinto1(memoryview(buffer)[rest:]):
+            whole = (rest + got) // self.record_bytes * self.record_bytes
+            rest += got - whole
+            if whole:
+                yield buffer[:whole]
+                buffer[:rest] = buffer[whole : whole + rest]
+        self._count("dropped_bytes", rest)
+
+
+class _Prefixed(io.RawIOBase):
+    """A stream whose first bytes were already taken and are handed out again."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head, self._stream = head, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._head:
+            read = getattr(self._stream, "read1", self._stream.read)
+            self._head = read(len(buffer)) or b""
+        taken, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def buffered(stream: BinaryIO, head: bytes = b"") -> io.BufferedReader:
+    """`stream` with peek and partial reads, `head` put back in front of it."""
+    if isinstance(stream, io.BufferedReader) and not head:
+        return stream
+    return io.BufferedReader(_Prefixed(head, stream), 2**16)
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse a missing file and a folder in plain words."""
+    if path.is_dir():
+        raise FormatError(f"Expected a recording, but got the folder '{path}'. Name one file in it.")
+    if not path.exists():
+        raise FormatError(f"Expected a recording at '{path}', but there is no such file.")
+
+
+def require_options(reader: Any, options: dict[str, Any]) -> None:
+    """Turn an unknown keyword of a reader into a message that names the known ones."""
+    import inspect
+
+    known = [name for name in inspect.signature(reader).parameters if name != "source"]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(f"Unknown option {unknown} for the format '{reader.format}'. Known: {known}.")
+
+
+def _as_generator(iterator: Iterator[RawChunk]) -> Any:
+    """Iterators that cannot be closed get a generator around them."""
+    return iterator if hasattr(iterator, "close") else (item for item in iterator)
+
+
+def _exceeds(column: NDArray[Any], limit: int) -> bool:
+    if column.dtype.kind != "u" and column.min() < 0:
+        return True
+    return bool(column.max() >= limit)
+
+
+def _sorted(chunk: RawChunk) -> RawChunk:
+    if not np.any(chunk.t[1:] < chunk.t[:-1]):
+        return chunk
+    return chunk.take(np.argsort(chunk.t, kind="stable"))
+
+
+def _cut(chunk: RawChunk, start_us: int | None, stop_us: int | None) -> RawChunk:
+    if start_us is None and stop_us is None:
+        return chunk
+    keep = np.ones(len(chunk), np.bool_)
+    if start_us is not None:
+        keep &= chunk.t >= start_us
+    if stop_us is not None:
+        keep &= chunk.t < stop_us
+    return chunk.take(keep)
