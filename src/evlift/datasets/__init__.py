@@ -1,1 +1,47 @@
-"""evlift's datasets."""
+"""Data sets: collections of pictures and recordings, split by object."""
+
+from evlift.datasets.images import IMAGES
+from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings
+from evlift.datasets.manifest import (
+    Manifest,
+    check_disjoint,
+    disjoint,
+    dose,
+    few_shot,
+    fold_of_items,
+    split_by_fold,
+)
+from evlift.datasets.recognition import Transfer, digits, digits6789
+from evlift.datasets.recordings import RECORDINGS
+from evlift.datasets.wrappers import (
+    CategoryPairs,
+    check_same_classes,
+    draw_unpaired,
+    hide_targets,
+    with_few_labels,
+)
+
+__all__ = [
+    "HIDDEN",
+    "IMAGES",
+    "RECORDINGS",
+    "CategoryPairs",
+    "Collection",
+    "Images",
+    "Item",
+    "Manifest",
+    "Recordings",
+    "Transfer",
+    "check_disjoint",
+    "check_same_classes",
+    "digits",
+    "digits6789",
+    "disjoint",
+    "dose",
+    "draw_unpaired",
+    "few_shot",
+    "fold_of_items",
+    "hide_targets",
+    "split_by_fold",
+    "with_few_labels",
+]

@@ -1,0 +1,164 @@
+"""The suites `digits` and `digits6789`: MNIST pictures to real N-MNIST recordings, split by object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evlift.datasets.images import mnist
+from evlift.datasets.items import Images, Recordings
+from evlift.datasets.manifest import (
+    Manifest,
+    Split,
+    check_disjoint,
+    disjoint,
+    dose,
+    few_shot,
+    fold_of_items,
+    some,
+    split_by_fold,
+)
+from evlift.datasets.recordings import nmnist, nmnist6789
+from evlift.datasets.wrappers import hide_targets
+
+SPLIT_SEED = 0
+N_SOURCE = 20_000
+N_SOURCE_VAL = 1_000
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The data of one run from labelled images to events.
+
+    Args:
+        source: pictures to learn from.
+        source_val: further pictures, for methods that may not see an event label.
+        train: the labelled recordings: `k` a class.
+        unlabelled: training recordings with their labels hidden.
+        val: recordings to choose on.
+        test: recordings to report, read once.
+        manifest: all splits with content hashes; ``train`` holds every training recording.
+    """
+
+    source: Images
+    source_val: Images
+    train: Recordings
+    unlabelled: Recordings
+    val: Recordings
+    test: Recordings
+    manifest: Manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, the same for pictures and recordings."""
+        return self.source.classes
+
+
+def digits(
+    root: Path | str,
+    *,
+    fold: int = 0,
+    k: int | None = None,
+    n_unlabelled: int | None = None,
+    source: int = N_SOURCE,
+    leak: float = 0.0,
+    seed: int = 0,
+) -> Transfer:
+    """MNIST to the 1 000 recordings in ``root/nmnist``: 600 train, 200 val, 200 test in each of 5 folds.
+
+    Example:
+        >>> data = digits("data", fold=0, k=5)  # doctest: +SKIP
+        >>> len(data.train), len(data.val), len(data.source)  # doctest: +SKIP
+        (50, 200, 20000)
+
+    Args:
+        root: folder with `mnist` and `nmnist`.
+        fold: 0 to 4.
+        k: labelled recordings a class; None for all 600.
+        n_unlabelled: unlabelled recordings; None for all 600.
+        source: number of source pictures; the same for every fold and seed unless `leak` says otherwise.
+        leak: share of the test objects whose own pictures are among the source.
+        seed: of the choice of labelled and unlabelled recordings (nested in `k` and `n_unlabelled`).
+
+    Raises:
+        DataError: missing files, a fold or a number that there is not.
+
+    Source: our protocol (decided here).
+    """
+    recordings = nmnist(root)
+    parts = split_by_fold(fold_of_items(recordings, 5, seed=SPLIT_SEED), fold)
+    pictures = _source(mnist(root), recordings, parts, source=source, leak=leak)
+    return _transfer(pictures, recordings, parts, k=k, n_unlabelled=n_unlabelled, leak=leak, seed=seed)
+
+
+def digits6789(
+    root: Path | str,
+    *,
+    fold: int = 0,
+    k: int | None = None,
+    n_unlabelled: int | None = None,
+    source: int = N_SOURCE,
+    leak: float = 0.0,
+    seed: int = 0,
+) -> Transfer:
+    """The digits 6 to 9 of MNIST to 1 600 recordings in ``root/nmnist6789``: 600 train, 200 val, 800 test.
+
+    Arguments and errors as in :func:`digits`; `fold` is 0 to 7, and neighbouring folds share test recordings.
+    """
+    recordings = nmnist6789(root)
+    parts = split_by_fold(fold_of_items(recordings, 8, seed=SPLIT_SEED), fold, n_test=4)
+    images = mnist(root).restrict(recordings.classes)
+    pictures = _source(images, recordings, parts, source=source, leak=leak)
+    return _transfer(pictures, recordings, parts, k=k, n_unlabelled=n_unlabelled, leak=leak, seed=seed)
+
+
+def _source(
+    images: Images, recordings: Recordings, parts: Split, *, source: int, leak: float
+) -> tuple[Images, Images]:
+    """Source pictures and further ones for validation, equally many whatever the leak."""
+    free = disjoint(images, recordings.object_ids)
+    pool = some(free, source + N_SOURCE_VAL, seed=SPLIT_SEED)
+    kept = some(pool, source, seed=SPLIT_SEED)
+    val = disjoint(pool, kept.object_ids)
+    if leak == 0:
+        return kept, val
+    test = recordings.subset(parts.test).object_ids
+    seen = dose(images, test, leak, seed=SPLIT_SEED)
+    leaked = [item for item in seen if item.object_id in set(test)]
+    fewer = some(kept, source - len(leaked), seed=SPLIT_SEED)
+    return fewer.with_items([*fewer, *leaked]), val
+
+
+def _transfer(
+    pictures: tuple[Images, Images],
+    recordings: Recordings,
+    parts: Split,
+    *,
+    k: int | None,
+    n_unlabelled: int | None,
+    leak: float,
+    seed: int,
+) -> Transfer:
+    source, source_val = pictures
+    train, val, test = (recordings.subset(part) for part in (parts.train, parts.val, parts.test))
+    check_disjoint(train=train, val=val, test=test)
+    check_disjoint(source=source, source_val=source_val, val=val, train=train)
+    check_disjoint(source_val=source_val, test=test)
+    if leak == 0:
+        check_disjoint(source=source, test=test)
+    splits: dict[str, Images | Recordings] = {
+        "source": source,
+        "source_val": source_val,
+        "train": train,
+        "val": val,
+        "test": test,
+    }
+    return Transfer(
+        source=source,
+        source_val=source_val,
+        train=train.subset(few_shot(train, k, seed=seed)),
+        unlabelled=hide_targets(some(train, len(train) if n_unlabelled is None else n_unlabelled, seed=seed)),
+        val=val,
+        test=test,
+        manifest=Manifest.build(splits),
+    )
