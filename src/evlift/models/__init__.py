@@ -26,7 +26,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
         >>> encoder = create_model("timm:resnet18", classes=10, channels=2, steps=6, input_size=48)
 
     Args:
-        name: a name of :func:`model_names`; "timm:<encoder>" is short for name "timm" with `encoder=<encoder>`.
+        name: a name of :func:`model_names`; "timm:resnet18" is short for "timm" with `encoder="resnet18"`.
         options: keywords of the network's constructor.
 
     Raises:

@@ -147,7 +147,7 @@ def _run_steps(xs: Iterable[Tensor], v: Tensor | None, leak: float | Tensor | No
 
 
 class _Sequence(torch.autograd.Function):
-    """All steps at once, keeping one potential a neuron-step: before the reset, everything follows from it."""
+    """All steps at once, keeping one potential a neuron-step: all else follows from that before the reset."""
 
     @staticmethod
     def forward(ctx: Any, law: Dynamics, leak: Any, v: Tensor | None, *xs: Tensor) -> tuple[Tensor, ...]:
@@ -209,14 +209,14 @@ def _potential_grad(law: Dynamics, h: Tensor, ds: Tensor | None, dv: Tensor | No
     if ds is None and dv is None:
         return None
     slope = SURROGATES[law.surrogate](h - law.threshold)
-    through_reset = None
+    through_reset: Tensor | None = None
     if dv is not None:
         if law.detach_reset:
             through_reset = dv.masked_fill(h > law.threshold, 0) if law.reset == "hard" else dv
         else:
             through_reset = dv * law.reset_slope(h, h > law.threshold, slope)
     if ds is None:
-        return through_reset if through_reset is not dv else dv.clone()
+        return dv.clone() if through_reset is dv and dv is not None else through_reset
     slope = slope.mul_(ds)
     return slope if through_reset is None else slope.add_(through_reset)
 

@@ -1,280 +1,34 @@
-"""Spiking networks of KT and TMKT: SCNN, VGG-SNN and ResNet-18, on sequences [B, T, C, H, W].
-
-Inside, a sequence is a list of T tensors [B, C, H, W]: indexing one big tensor in a loop would make its backward
-write a zero sequence for every step.
-"""
+"""Spiking networks of KT and TMKT: SCNN, VGG-SNN and ResNet-18, on sequences [B, T, C, H, W]."""
 
 from __future__ import annotations
 
-import copy
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from evlift.errors import ConfigError
 from evlift.models import MODELS
-from evlift.models.neurons import Dynamics, Neuron, Trace
+from evlift.models.base import Run, SpikingNet, SpikingOutput, State, StepNorm, recommended_precision
 
-State = list[Tensor]
-HEADS = ("event", "image")
-
-
-class SpikingOutput(NamedTuple):
-    """What a network returns.
-
-    Args:
-        logits: [B, T, K]; the prediction is their mean over T.
-        potential: [B, T, F], for alignment: potential after the reset of the last conv LIF (VGG-SNN) or FC LIF
-            (SCNN), or the pooled BN output (ResNet), flattened; None unless `taps=True`.
-        spikes: [B, T, C, h, w], spikes of the last spiking conv block; None unless `taps=True`.
-        state: one potential [B, ...] a neuron layer after the last step, to be passed back as `state=`; it carries
-            gradients, so detach it to cut back-propagation through time.
-    """
-
-    logits: Tensor
-    potential: Tensor | None
-    spikes: Tensor | None
-    state: State
-
-
-@dataclass
-class _Run:
-    """One forward pass: head, given states in layer order, and what the neuron layers left."""
-
-    head: str
-    given: list[Tensor | None]
-    left: State = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)
-    potentials: list[Tensor] = field(default_factory=list)
-    spikes: list[Tensor] = field(default_factory=list)
-
-    def fire(self, neuron: Neuron, xs: Any) -> Trace:
-        """Run the next neuron layer on T currents from its own state."""
-        trace = neuron(xs, self.given[len(self.left)])
-        self.left.append(trace.potentials[-1])
-        return trace
-
-
-class StepNorm(nn.BatchNorm2d):
-    """BatchNorm2d over a sequence: statistics per step, or merged over time and batch.
-
-    Args:
-        channels: C.
-        mode: "step" normalises every step by its own batch statistics (the papers' code), "merged" all together.
-        separate: keep running statistics of their own for the image head (decided here); scale and shift are shared.
-    """
-
-    def __init__(self, channels: int, mode: str = "step", separate: bool = False) -> None:
-        super().__init__(channels)
-        if mode not in ("step", "merged"):
-            raise ConfigError(f"Expected `bn` to be 'step' or 'merged', but got '{mode}'.")
-        self.mode = mode
-        self.separate = separate
-        if separate:
-            self.register_buffer("image_mean", torch.zeros(channels))
-            self.register_buffer("image_var", torch.ones(channels))
-
-    def over_time(self, xs: Iterator[Tensor] | Sequence[Tensor], head: str) -> Iterator[Tensor]:
-        """T tensors [B, C, h, w] → T tensors of the same shapes, lazily in mode "step"."""
-        if self.mode == "step" or not self.training:
-            for x in xs:
-                yield self.normalise(x, head)
-            return
-        steps = list(xs)
-        merged = self.normalise(torch.cat(steps), head)  # T × [B, C, h, w] → [T·B, C, h, w]
-        yield from merged.chunk(len(steps))
-
-    def normalise(self, x: Tensor, head: str) -> Tensor:
-        """[B, C, h, w] → the same shape, with the statistics that belong to `head`."""
-        if head != "image" or not self.separate:
-            return super().forward(x)
-        return functional.batch_norm(
-            x,
-            self.image_mean,
-            self.image_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
-
-    def drop_image(self) -> None:
-        """Forget the image statistics."""
-        if self.separate:
-            del self.image_mean, self.image_var
-            self.separate = False
-
-
-class SpikingNet(nn.Module, ABC):
-    """Base of the spiking networks: input check, state, heads.
-
-    Class attributes:
-        default_size: input size (H, W) in the papers.
-        smallest: smallest H and W that leave a feature map.
-        two_heads: the network has an image head beside the event head.
-
-    Example:
-        >>> net = create_model("vgg-snn", classes=10, width=0.25, input_size=34)
-        >>> out = net(torch.rand(8, 10, 2, 34, 34))
-        >>> out.logits.mean(1).argmax(-1)                     # prediction [B]
-        >>> more = net(torch.rand(8, 10, 2, 34, 34), state=out.state)
-
-    Args:
-        classes: K.
-        width: factor on all channel counts.
-        input_size: H = W, or (H, W); None is the papers' size.
-        channels: input channels, 2 polarities by default.
-        neuron: "lif", "plif" or "if".
-        tau, threshold, reset, surrogate, detach_reset, memory: see :mod:`evlift.models.neurons`.
-        bn: batch statistics per "step" or "merged" over time (SCNN has no normalisation).
-        separate_bn: running statistics of their own for the image head.
-        image_head: False builds the event-only network, which equals :meth:`strip` of the full one.
-        merge_time: run convolutions once on [T·B, C, H, W] instead of step by step; same results.
-    """
-
-    default_size = (48, 48)
-    smallest = 16
-    two_heads = True
-
-    def __init__(
-        self,
-        classes: int = 10,
-        *,
-        width: float = 1.0,
-        input_size: int | Sequence[int] | None = None,
-        channels: int = 2,
-        neuron: str = "lif",
-        tau: float = 2.0,
-        threshold: float = 0.5,
-        reset: str = "hard",
-        surrogate: str = "triangular",
-        detach_reset: bool = True,
-        memory: str = "normal",
-        bn: str = "step",
-        separate_bn: bool = False,
-        image_head: bool = True,
-        merge_time: bool = False,
-    ) -> None:
-        super().__init__()
-        self.classes, self.width, self.channels = classes, width, channels
-        self.merge_time = merge_time
-        self.input_size = self._size(input_size)
-        law = Dynamics(threshold, reset, surrogate, detach_reset)
-        self._neuron_options = (neuron, tau, law, memory)
-        self._norm_options = (bn, separate_bn)
-        self.features: int = 0  # channels of SpikingOutput.spikes; set by build
-        flat = self.build()
-        names = HEADS if self.two_heads and image_head else HEADS[:1]
-        self.heads = nn.ModuleDict({name: nn.Linear(flat, classes) for name in names})
-
-    @abstractmethod
-    def build(self) -> int:
-        """Make the layers; returns the number of features the heads see."""
-
-    @abstractmethod
-    def encode(self, xs: Sequence[Tensor], run: _Run) -> None:
-        """T tensors [B, C, H, W] → features, potentials and spikes, left in `run`."""
-
-    def forward(
-        self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
-    ) -> SpikingOutput:
-        """[B, T, C, H, W] → :class:`SpikingOutput`; a one-headed SCNN answers to both head names."""
-        self._check(x, head, state)
-        run = _Run(head, list(state) if state is not None else [None] * self.layers)
-        self.encode(x.unbind(1), run)
-        features = torch.stack(run.features, 1)  # T × [B, F] → [B, T, F]
-        logits = self.heads[head if self.two_heads else "event"](features)  # [B, T, F] → [B, T, K]
-        potential = torch.stack([v.flatten(1) for v in run.potentials], 1) if taps else None
-        spikes = torch.stack(run.spikes, 1) if taps else None
-        return SpikingOutput(logits, potential, spikes, run.left)
-
-    @property
-    def layers(self) -> int:
-        """Number of neuron layers, the length of a state."""
-        return sum(isinstance(module, Neuron) for module in self.modules())
-
-    def strip(self) -> SpikingNet:
-        """A copy with the event head alone, for inference and export."""
-        student = copy.deepcopy(self)
-        if "image" in student.heads:
-            del student.heads["image"]
-        for module in student.modules():
-            if isinstance(module, StepNorm):
-                module.drop_image()
-        return student
-
-    def inference_state_dict(self) -> dict[str, Tensor]:
-        """Weights and statistics that inference on events needs: those of :meth:`strip`."""
-        dropped = ("heads.image.", ".image_mean", ".image_var")
-        return {name: value for name, value in self.state_dict().items() if not _contains(name, dropped)}
-
-    def event_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that inference on events uses."""
-        return (p for name, p in self.named_parameters() if not name.startswith("heads.image."))
-
-    def conv(self, in_channels: int, out_channels: int, kernel: int = 3, **options: Any) -> nn.Conv2d:
-        """A convolution without bias."""
-        return nn.Conv2d(in_channels, out_channels, kernel, bias=False, **options)
-
-    def norm(self, channels: int) -> StepNorm:
-        """A normalisation with this network's options."""
-        return StepNorm(channels, *self._norm_options)
-
-    def neuron(self) -> Neuron:
-        """A neuron layer with this network's options."""
-        return Neuron(*self._neuron_options)
-
-    def scaled(self, channels: int) -> int:
-        """Channel count times width, at least 1."""
-        return max(1, round(channels * self.width))
-
-    def over_time(self, layer: nn.Module, xs: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Apply a stateless layer to T tensors [B, ...], at once or lazily step by step."""
-        if self.merge_time:
-            yield from layer(torch.cat(list(xs))).chunk(len(xs))  # T × [B, ...] → [T·B, ...] → T × [B, ...]
-            return
-        for x in xs:
-            yield layer(x)
-
-    def _size(self, size: int | Sequence[int] | None) -> tuple[int, int]:
-        if size is None:
-            return self.default_size
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < self.smallest:
-            raise ConfigError(
-                f"Expected `input_size` to be at least {self.smallest} in both directions for "
-                f"{type(self).__name__}, but got {height}x{width}. Resize the frames first."
-            )
-        return height, width
-
-    def _check(self, x: Tensor, head: str, state: State | None) -> None:
-        wanted = (self.channels, *self.input_size)
-        if x.ndim != 5 or tuple(x.shape[2:]) != wanted or x.shape[1] == 0:
-            shape = ", ".join(map(str, wanted))
-            raise ValueError(f"Expected `x` to be [B, T ≥ 1, {shape}], but got {list(x.shape)}.")
-        if head not in HEADS or (self.two_heads and head not in self.heads):
-            known = ", ".join(self.heads) if self.two_heads else ", ".join(HEADS)
-            raise ValueError(f"Expected `head` to be one of {known}, but got '{head}'.")
-        if state is not None and len(state) != self.layers:
-            raise ValueError(f"Expected `state` to hold {self.layers} potentials, but got {len(state)}.")
-
-
-def _contains(name: str, parts: Sequence[str]) -> bool:
-    return any(part in name for part in parts)
+__all__ = [
+    "SCNN",
+    "VGGSNN",
+    "ResNet18SNN",
+    "SpikingNet",
+    "SpikingOutput",
+    "State",
+    "StepNorm",
+    "recommended_precision",
+]
 
 
 @MODELS.register("scnn")
 class SCNN(SpikingNet):
-    """conv5×5 15, LIF, AP2, conv5×5 40, LIF, AP2, FC 300, LIF, FC classes; no padding, no conv bias, one head.
+    """conv5×5 15, LIF, AP2, conv5×5 40, LIF, AP2, FC 300, LIF, FC classes; no padding or conv bias, one head.
 
-    696,573 parameters at 1,623 classes. Source: KT's released code (N-Omniglot). Input sizes other than 28×28 change
-    the width of the first FC layer (decided here).
+    696,573 parameters at 1,623 classes. Source: KT's released code (N-Omniglot), initialisation included. Input
+    sizes other than 28×28 change the width of the first FC layer (decided here).
     """
 
     default_size = (28, 28)
@@ -293,7 +47,15 @@ class SCNN(SpikingNet):
         self.pool = nn.AvgPool2d(2)
         return hidden
 
-    def encode(self, xs: Sequence[Tensor], run: _Run) -> None:
+    def initialise(self) -> None:
+        """Kaiming-normal convolutions and linear weights in ±0.1, which keep all layers firing from the start."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -0.1, 0.1)
+
+    def encode(self, xs: Sequence[Tensor], run: Run) -> None:
         """See :class:`SpikingNet`."""
         first = run.fire(self.neuron1, self.over_time(self.conv1, xs))
         pooled = list(self.over_time(self.pool, first.spikes))  # [B, 15, 24, 24] → [B, 15, 12, 12]
@@ -336,7 +98,7 @@ class VGGSNN(SpikingNet):
         height, width = (size // 16 for size in self.input_size)
         return self.features * height * width
 
-    def encode(self, xs: Sequence[Tensor], run: _Run) -> None:
+    def encode(self, xs: Sequence[Tensor], run: Run) -> None:
         """See :class:`SpikingNet`."""
         blocks = iter(self.blocks)
         for item in self.layout:
@@ -351,27 +113,34 @@ class VGGSNN(SpikingNet):
         run.features = [x.flatten(1) for x in xs]  # [B, C, h, w] → [B, C·h·w]
 
 
+class Unit(nn.Module):
+    """Normalisation, neuron, convolution: the pre-activation order."""
+
+    def __init__(
+        self, net: SpikingNet, in_channels: int, out_channels: int, stride: int, kernel: int
+    ) -> None:
+        super().__init__()
+        self.norm = net.norm(in_channels)
+        self.neuron = net.neuron()
+        self.conv = net.conv(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2)
+
+
 class PreActBlock(nn.Module):
-    """BN, LIF, conv, BN, LIF, conv beside a shortcut; a 1×1 convolution of the first spikes where shapes differ."""
+    """Two units beside a shortcut, which is a 1×1 unit with a neuron of its own where shapes differ."""
 
     def __init__(self, net: SpikingNet, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.norm1 = net.norm(in_channels)
-        self.neuron1 = net.neuron()
-        self.conv1 = net.conv(in_channels, out_channels, stride=stride, padding=1)
-        self.norm2 = net.norm(out_channels)
-        self.neuron2 = net.neuron()
-        self.conv2 = net.conv(out_channels, out_channels, padding=1)
+        self.first = Unit(net, in_channels, out_channels, stride, kernel=3)
+        self.second = Unit(net, out_channels, out_channels, 1, kernel=3)
         changes = stride != 1 or in_channels != out_channels
-        self.shortcut = net.conv(in_channels, out_channels, 1, stride=stride) if changes else None
+        self.shortcut = Unit(net, in_channels, out_channels, stride, kernel=1) if changes else None
 
 
 @MODELS.register("resnet18-snn")
 class ResNet18SNN(SpikingNet):
-    """Pre-activation ResNet-18: 3×3 stem, stages 64, 128, 256, 512, final BN, global average pool, two heads.
+    """Pre-activation ResNet-18: 3×3 stem, stages 64 to 512, final BN, global average pool, two heads.
 
-    Source: KT's released code (CEP-DVS) for the layers; the shortcut's place, after the first LIF of a block, is
-    inferred.
+    Source: KT's released code (CEP-DVS), initialisation included.
     """
 
     smallest = 8
@@ -390,7 +159,13 @@ class ResNet18SNN(SpikingNet):
         self.features = before
         return before
 
-    def encode(self, xs: Sequence[Tensor], run: _Run) -> None:
+    def initialise(self) -> None:
+        """Kaiming-normal convolutions by fan-out."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def encode(self, xs: Sequence[Tensor], run: Run) -> None:
         """See :class:`SpikingNet`."""
         steps = list(self.over_time(self.stem, xs))
         for block in self.blocks:
@@ -398,17 +173,11 @@ class ResNet18SNN(SpikingNet):
         pooled = [x.mean((2, 3)) for x in self.final_norm.over_time(steps, run.head)]  # [B, C, h, w] → [B, C]
         run.features = run.potentials = pooled
 
-    def _block(self, block: Any, xs: list[Tensor], run: _Run) -> list[Tensor]:
-        first = run.fire(block.neuron1, block.norm1.over_time(xs, run.head)).spikes
-        middle = block.norm2.over_time(self.over_time(block.conv1, first), run.head)
-        second = run.fire(block.neuron2, middle).spikes
-        run.spikes = second
-        around = xs if block.shortcut is None else self.over_time(block.shortcut, first)
-        return [a + b for a, b in zip(self.over_time(block.conv2, second), around, strict=True)]
+    def _block(self, block: Any, xs: list[Tensor], run: Run) -> list[Tensor]:
+        around = xs if block.shortcut is None else self._unit(block.shortcut, xs, run)
+        through = self._unit(block.second, self._unit(block.first, xs, run), run)
+        return [a + b for a, b in zip(through, around, strict=True)]
 
-
-def recommended_precision() -> str:
-    """What precision="auto" means on this CPU: "bf16" with AVX512-BF16 or AMX (2.2 times faster), else "fp32"."""
-    cpu = torch.cpu
-    fast = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-    return "bf16" if fast else "fp32"
+    def _unit(self, unit: Any, xs: list[Tensor], run: Run) -> list[Tensor]:
+        run.spikes = run.fire(unit.neuron, unit.norm.over_time(xs, run.head)).spikes
+        return list(self.over_time(unit.conv, run.spikes))
