@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from evlift.datasets.items import Item, Recordings, missing, require, sorted_files, sorted_folders
 from evlift.errors import DataError
@@ -43,7 +44,7 @@ def read_recording(item: Item, sensor_size: tuple[int, int] | None = None) -> Ev
 
     if item.path is None:
         raise DataError(f"Expected '{item.name}' to name a file, but it has none.")
-    options = {} if sensor_size is None else {"sensor_size": sensor_size}
+    options: dict[str, Any] = {} if sensor_size is None else {"sensor_size": sensor_size}
     return read_events(item.path, item.start_us, item.stop_us, **options)
 
 
