@@ -101,19 +101,19 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
 
 
 @njit(cache=True, nogil=True)
-def _row_is_quiet(frame: Array, reference: Array, on: Array, off: Array) -> bool:
+def _row_is_quiet(frame: Array, reference: Array, on: Array, off: Array, y: int) -> bool:
     hits = np.int32(0)
-    for x in range(len(frame)):
-        change = frame[x] - reference[x]
-        hits += np.int32((change >= on[x]) | (change <= -off[x]))
+    for x in range(frame.shape[1]):
+        change = frame[y, x] - reference[y, x]
+        hits += np.int32((change >= on[y, x]) | (change <= -off[y, x]))
     return hits == 0
 
 
 @njit(cache=True, nogil=True)
-def _row_can_see(blind_until: Array, start: int) -> bool:
+def _row_can_see(blind_until: Array, start: int, y: int) -> bool:
     hits = np.int32(0)
-    for x in range(len(blind_until)):
-        hits += np.int32(blind_until[x] > start)
+    for x in range(blind_until.shape[1]):
+        hits += np.int32(blind_until[y, x] > start)
     return hits == 0
 
 
@@ -127,25 +127,25 @@ def _grown(keys: Array, needed: int) -> Array:
 @njit(cache=True, nogil=True)
 def _fire(
     a: float,
-    b: float,
-    start: int,
-    stop: int,
+    slope: float,
+    value: float,
     on: float,
     off: float,
     refractory: float,
+    start: int,
+    stop: int,
+    zero: int,
+    y: int,
+    x: int,
     reference: Array,
     blind_until: Array,
-    label: int,
-    zero: int,
     keys: Array,
     n: int,
 ) -> int:
-    """Append the events of one pixel whose log intensity goes from `a` to `b`; `reference` and `blind_until` are [1]."""
-    slope = (b - a) / (stop - start)
-    if blind_until[0] > start:
-        reference[0] = a + slope * (blind_until[0] - start)
+    """Append the events of pixel (y, x), whose log intensity goes from `a` with `slope` (a µs) to `value`."""
+    label = (y << ROW_SHIFT) | (x << 1)
     while True:
-        change = np.float32(b) - reference[0]
+        change = value - reference[y, x]
         if change >= on:
             step = on
         elif change <= -off:
@@ -153,17 +153,17 @@ def _fire(
         else:
             return n
         # A threshold that was lowered between two calls is found crossed at the start.
-        lag = (reference[0] + step - a) / slope if slope != 0.0 else 0.0
+        lag = (reference[y, x] + step - a) / slope if slope != 0.0 else 0.0
         time = start + min(max(lag, 0.0), float(stop - start))
         keys[n] = (np.int64(time - zero) << TIME_SHIFT) | label | np.int64(step > 0)
         n += 1
         if refractory <= 0:
-            reference[0] += step
+            reference[y, x] += step
             continue
-        blind_until[0] = time + refractory
-        if blind_until[0] > stop:
+        blind_until[y, x] = time + refractory
+        if blind_until[y, x] > stop:
             return n
-        reference[0] = a + slope * (blind_until[0] - start)
+        reference[y, x] = a + slope * (blind_until[y, x] - start)
 
 
 @njit(cache=True, nogil=True)
@@ -178,11 +178,12 @@ def crossings(
     blind_until: Array,
     start: int,
 ) -> Array:
-    """Events of log frames [N, H, W] at `times` [N] µs, packed and sorted; `reference` and `blind_until` are updated.
+    """Events of log frames [N, H, W] at `times` [N] µs, packed and sorted; `reference`, `blind_until` change.
 
-    `previous` is the log frame at time `start`. A pixel fires when its log intensity, linear between two frames, has moved
-    by `on` [H, W] up or `off` [H, W] down from `reference`. Without `refractory` (µs) the reference moves by the threshold;
-    with it the pixel is held in reset: it is blind until the time in `blind_until` and refers to the value at that time.
+    `previous` is the log frame at time `start`. A pixel fires when its log intensity, linear between two
+    frames, has moved by `on` [H, W] up or `off` [H, W] down from `reference`. Without `refractory` (µs) the
+    reference moves by the threshold; with it the pixel is held in reset: it is blind until the time in
+    `blind_until` and refers to the value at that time.
     """
     height, width = frames.shape[1:]
     zero = start
@@ -191,20 +192,24 @@ def crossings(
     for k in range(len(frames)):
         stop, first, frame = times[k], n, frames[k]
         for y in range(height):
-            if _row_is_quiet(frame[y], reference[y], on[y], off[y]) and (
-                refractory <= 0 or _row_can_see(blind_until[y], start)
-            ):
+            awake = refractory <= 0 or _row_can_see(blind_until, start, y)
+            if awake and _row_is_quiet(frame, reference, on, off, y):
                 continue
             for x in range(width):
-                if blind_until[y, x] > stop:
+                a, b, blind = previous[y, x], frame[y, x], blind_until[y, x]
+                change = b - reference[y, x]
+                if blind > stop or (blind <= start and -off[y, x] < change < on[y, x]):
                     continue
-                a, b, up, down = previous[y, x], frame[y, x], on[y, x], off[y, x]
-                room = 2 + int((abs(b - reference[y, x]) + abs(b - a)) / min(up, down))
-                if n + room > len(keys):
-                    keys = _grown(keys, n + room)
-                held, blind = reference[y, x : x + 1], blind_until[y, x : x + 1]
-                label = (y << ROW_SHIFT) | (x << 1)
-                n = _fire(a, b, start, stop, up, down, refractory, held, blind, label, zero, keys, n)
+                slope = (np.float64(b) - a) / (stop - start)
+                if blind > start:
+                    reference[y, x] = a + slope * (blind - start)
+                up, down = on[y, x], off[y, x]
+                room = n + 2 + int((abs(change) + abs(b - a)) / min(up, down))
+                if room > len(keys):
+                    keys = _grown(keys, room)
+                n = _fire(
+                    a, slope, b, up, down, refractory, start, stop, zero, y, x, reference, blind_until, keys, n
+                )
         radix_sort(keys, first, n, start - zero, stop - start)
         previous, start = frame, stop
     return keys[:n]
