@@ -70,9 +70,9 @@ class Method(nn.Module, ABC):
         pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are
             independent.
 
-    Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run repeats
-    it. Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for
-    contradictions. A constructor that has the parameter `steps` gets the number T of time steps from the engine.
+    Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run
+    repeats it. Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for
+    contradictions. A constructor with the parameter `steps` gets the number T of time steps from the engine.
     Inference needs the student alone: whatever else a method trains is a module beside it.
     """
 

@@ -1,7 +1,7 @@
 """Time-step mixup and its rivals: which part of an image sequence becomes events.
 
-A law draws, for every clip and frame, the weight of the event side; its mean over a clip is the ratio ρ, and every
-law has E[ρ] = r_m. Schedules move r_m over the training.
+A law draws, for every clip and frame, the weight of the event side; its mean over a clip is the ratio ρ, and
+every law has E[ρ] = r_m. Schedules move r_m over the training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Schedule = Literal["constant", "linear", "cubic"]
 
 
 def expected_ratio(p: float, steps: int, law: Law = "defective") -> float:
-    """E[ρ], the expected share of event frames, when every step of an image clip switches with probability `p`.
+    """E[ρ], the expected share of event frames where every step switches with probability `p`.
 
     Example:
         >>> round(expected_ratio(0.1312, 10), 3)
@@ -70,16 +70,17 @@ def solve_p(r_m: float, steps: int, law: Law = "defective") -> float:
     return low
 
 
-def check_ratio(r_m: float, steps: int, law: Law = "defective") -> None:
-    """Raise :class:`~evlift.errors.ConfigError` unless `r_m` can be reached with `steps` steps under `law`."""
+def check_ratio(r_m: float, steps: int, law: Law = "defective", *, name: str = "r_m") -> None:
+    """Raise :class:`~evlift.errors.ConfigError` unless `r_m` can be reached in `steps` steps of `law`."""
     _check_steps(steps)
     if not 0 <= r_m <= 1:
-        raise ConfigError(f"Expected `r_m` to be in [0, 1], but got {r_m}.")
+        raise ConfigError(f"Expected `{name}` to be in [0, 1], but got {r_m}.")
     least = (steps + 1) / (2 * steps)
     if law == "renormalised" and r_m < least:
         raise ConfigError(
-            f"Expected `r_m` to be at least (T+1)/(2T) = {least:.4g} with law='renormalised' and T = {steps}, but "
-            f"got {r_m}. Every clip switches under this law: raise r_m, or use law='defective'."
+            f"Expected `{name}` to be at least (T+1)/(2T) = {least:.4g} with law='renormalised' and "
+            f"T = {steps}, but got {r_m}. Every clip switches under this law: raise {name}, "
+            "or use law='defective'."
         )
 
 
@@ -113,8 +114,8 @@ class RatioSchedule:
         check_ratio(self.r_m, 1)
         if self.start is not None and self.kind == "constant":
             raise ConfigError(
-                f"Expected no `start` with schedule='constant', but got {self.start}. Use schedule='linear' or "
-                "'cubic', which run from `start` to `r_m`."
+                f"Expected no `start` with schedule='constant', but got {self.start}. Use schedule='linear' "
+                "or 'cubic', which run from `start` to `r_m`."
             )
         if self.start is not None and not 0 <= self.start <= 1:
             raise ConfigError(f"Expected `start` to be in [0, 1], but got {self.start}.")
@@ -123,7 +124,8 @@ class RatioSchedule:
         """The ratio at training progress `fraction`."""
         power = {"constant": 0, "linear": 1, "cubic": 3}[self.kind]
         start = self.start or 0.0
-        return start + (self.r_m - start) * fraction**power
+        value = start + (self.r_m - start) * fraction**power
+        return min(max(value, min(start, self.r_m)), max(start, self.r_m))  # rounding stays within the ends
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,14 @@ class Mixer:
             `blend`: `(1-w)·image + w·events` with one `w = u^((1-r)/r)` a clip, u uniform;
             `spatio-temporal`: every square patch of the picture has its own switch time;
             `none`: always the image.
-        law: what `timestep` and `spatio-temporal` do with clips that never switch, see :func:`expected_ratio`.
+        law: of the switch times of `timestep` and `spatio-temporal`, see :func:`expected_ratio`.
         patch: side of the patches of `spatio-temporal`, in pixels; 7 if not given.
 
     Raises:
         ConfigError: an unknown name, or an option that the chosen mixing does not have.
 
-    Source: TSM is TMKT's (published summary), `whole-clip` KT's (released code); TMKT names spatio-temporal mixup as
-    future work; the laws beside these are decided here.
+    Source: TSM is TMKT's (published summary), `whole-clip` KT's (released code); TMKT names spatio-temporal
+    mixup as future work; the laws beside these are decided here.
     """
 
     mixing: Mixing = "timestep"
@@ -177,8 +179,8 @@ class Mixer:
         check_choice("law", self.law, Law)
         if self.law != "defective" and self.mixing not in ("timestep", "spatio-temporal"):
             raise ConfigError(
-                f"Expected law='defective' with mixing='{self.mixing}', but got '{self.law}'. The law is about "
-                "switch times: drop it, or use mixing='timestep' or 'spatio-temporal'."
+                f"Expected law='defective' with mixing='{self.mixing}', but got '{self.law}'. The law is "
+                "about switch times: drop it, or use mixing='timestep' or 'spatio-temporal'."
             )
         if self.patch is not None and self.mixing != "spatio-temporal":
             raise ConfigError(
@@ -193,8 +195,8 @@ class Mixer:
     ) -> Mixed:
         """Mix `image` and `events`, both [B, T, C, H, W], with E[ρ] = `ratio`.
 
-        `generator` lives on the tensors' device; without it the global generator draws. `ratio` 0 gives the image
-        and 1 the events, bit for bit (0 needs law="defective").
+        `generator` lives on the tensors' device; without it the global generator draws. `ratio` 0 gives the
+        image and 1 the events, bit for bit (0 needs law="defective").
         """
         if image.shape != events.shape or image.ndim != 5:
             raise DataError(
