@@ -1,0 +1,264 @@
+"""Recipes: one YAML file says data, input, model, method and training; flags override any field."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from evlift.errors import ConfigError
+from evlift.registry import Registry
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+SKIPPED = {  # what evlift fills in itself
+    "data": set[str](),
+    "model": {"classes", "input_size", "channels", "image_head"},
+    "method": {"student", "steps"},
+}
+Window = Literal["full", "saccade", "first300", "mixed"]
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How recordings and pictures become the sequences [T, 2, H, W] that a network reads.
+
+    Args:
+        steps: time steps T.
+        size: height and width of the network's input.
+        window: the stretch of a recording that is read: full; saccade (one third of it, at random); first300 (the
+            first 300 events of a random third); mixed (one of these at random, evaluation reads the full window).
+        encoding: still pictures as sequences: constant (V of HSV copied to all steps; KT's released code) or saccade
+            (set in motion through the event simulator; decided here).
+        motion: path of the simulated saccades, random3 or nmnist.
+        crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
+        normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9, log1p.
+        quantile: which quantile of the non-zero counts maps to 1.
+        shift: random shift of the training events, at most this many pixels of the sensor (the papers pad by 4 and crop).
+        rotation: random rotation of the training events, at most this many degrees.
+        scale: random zoom of the training events, at most this share (0.1: from 0.9 to 1.1).
+        drop: share of the training events dropped at random, at most.
+    """
+
+    steps: int = 10
+    size: tuple[int, int] = (28, 28)
+    window: Window = "full"
+    encoding: Literal["constant", "saccade"] = "constant"
+    motion: Literal["random3", "nmnist"] = "random3"
+    crop_to_events: bool = False
+    normalise: Literal["quantile", "none", "max", "p99.9", "log1p"] = "quantile"
+    quantile: float = 0.99
+    shift: int = 2
+    rotation: float = 0.0
+    scale: float = 0.0
+    drop: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Optimisation, checkpoints and logs.
+
+    Args:
+        steps: optimiser steps over all phases.
+        batch_size: samples of each modality a step.
+        optimizer: adamw or sgd (momentum 0.9, Nesterov).
+        lr: peak learning rate.
+        weight_decay: decoupled for adamw.
+        schedule: cosine (to `final_lr`), poly (power 0.9) or constant, after the warm-up.
+        warmup: steps of linear warm-up in each phase.
+        final_lr: where the cosine ends, as a share of lr.
+        clip: largest gradient norm; 0 switches clipping off.
+        precision: auto (bf16 where the processor or GPU has it), 32-true or bf16-mixed.
+        channels_last: memory layout of the convolutions.
+        compile: torch.compile the student (needs a C++ compiler at run time, costs a minute).
+        ema: decay of the averaged student that is evaluated and kept; 0 switches it off.
+        eval_every: steps between evaluations on val; 0: at the end alone.
+        patience: evaluations without a better val accuracy before training stops; 0: never.
+        keep: the weights that are kept: best (on val) or last.
+        checkpoint_every: steps between resume points.
+        log_every: steps between rows of the log.
+        threads: CPU threads; 0 leaves torch's choice.
+        seed: of weights, data order, augmentation and mixing.
+        tensorboard: write TensorBoard events too (needs the extra `tensorboard`).
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup: int = 20
+    final_lr: float = 0.002
+    clip: float = 1.0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    ema: float = 0.0
+    eval_every: int = 100
+    patience: int = 0
+    keep: Literal["best", "last"] = "best"
+    checkpoint_every: int = 100
+    log_every: int = 10
+    threads: int = 0
+    seed: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 1), ("batch_size", 1), ("checkpoint_every", 1), ("log_every", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"Expected train.{name} ≥ {low}, but got {getattr(self, name)}.")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"Expected train.ema in [0, 1), but got {self.ema}.")
+        if self.patience and not self.eval_every:
+            raise ConfigError("train.patience counts evaluations: set train.eval_every > 0, or patience to 0.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run.
+
+    Args:
+        data, model, method: the registered name under ``name`` and that entry's options.
+        input: see :class:`InputOptions`.
+        train: see :class:`TrainOptions`.
+    """
+
+    data: dict[str, Any]
+    model: dict[str, Any]
+    method: dict[str, Any]
+    input: InputOptions = field(default_factory=InputOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dictionaries and numbers, as in the YAML file."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+    def to_yaml(self) -> str:
+        """The recipe as a file that :func:`load_recipe` reads back."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the whole recipe: equal recipes give equal digests."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def registries() -> dict[str, Registry]:
+    """The registry behind each named section of a recipe, filled."""
+    from evlift.datasets.suites import SUITES
+    from evlift.methods import METHODS
+    from evlift.models import MODELS, model_names
+
+    model_names()  # fills the registry
+    return {"data": SUITES, "model": MODELS, "method": METHODS}
+
+
+def recipe_parser(names: Mapping[str, str], *, prog: str = "evlift train") -> ArgumentParser:
+    """A parser for the fields of a recipe whose data, model and method carry these names."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=prog, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
+    for section, registry in registries().items():
+        entry = registry[names[section]]
+        parser.add_argument(f"--{section}.name", type=str, default=names[section], help=f"one of {registry.names()}")
+        add = parser.add_class_arguments if inspect.isclass(entry) else parser.add_function_arguments
+        add(entry, section, skip=SKIPPED[section])
+    parser.add_class_arguments(InputOptions, "input")
+    parser.add_class_arguments(TrainOptions, "train")
+    return parser
+
+
+def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and override its fields with command-line flags.
+
+    Example:
+        >>> recipe = parse_recipe("recipes/tmkt-digits.yaml", ["--train.steps", "500"])  # doctest: +SKIP
+
+    Args:
+        source: a YAML file, the bare name of a shipped recipe, or the same as a dictionary.
+        flags: ``["--section.field", "value", ...]``.
+
+    Raises:
+        ConfigError: an unknown name or field, a value of the wrong type, contradictory settings.
+    """
+    recipe = dict(source) if isinstance(source, Mapping) else read_yaml(find_recipe(source))
+    names = {section: _section_name(recipe, section, flags) for section in registries()}
+    for section, name in names.items():
+        if isinstance(recipe[section], Mapping) and recipe[section]["name"] != name:
+            recipe[section] = {"name": name}  # another entry has other options: the recipe's do not carry over
+    parser = recipe_parser(names)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            config = parser.parse_args(["--config", json.dumps(recipe), *flags])
+    except SystemExit as error:
+        if error.code == 0:  # --help was printed
+            raise
+        raise ConfigError(said.getvalue().strip()) from None
+    except Exception as error:
+        raise ConfigError(_readable(error)) from None
+    plain = config.as_dict()
+    options = {**plain["input"], "size": tuple(plain["input"]["size"])}
+    return Recipe(
+        plain["data"], plain["model"], plain["method"], InputOptions(**options), TrainOptions(**plain["train"])
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping, safely loaded."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"Expected a recipe with sections data, model, method, input, train in {path}.")
+    return content
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe: a path, or the name of one that is shipped with evlift."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    folder = shipped_recipes()
+    shipped = folder / f"{path.name.removesuffix('.yaml')}.yaml"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+    raise ConfigError(f"No recipe at {path}. Give a YAML file, or the name of a shipped recipe: {known}.")
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with the package."""
+    return Path(__file__).parent / "recipes"
+
+
+def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str]) -> str:
+    """The registered name that a section asks for; a flag wins over the file."""
+    flag = f"--{section}.name"
+    for position, given in enumerate(flags):
+        if given == flag and position + 1 < len(flags):
+            return flags[position + 1]
+        if given.startswith(f"{flag}="):
+            return given.split("=", 1)[1]
+    content = recipe.get(section)
+    if not isinstance(content, Mapping) or "name" not in content:
+        raise ConfigError(f"Expected a section `{section}:` with a `name:` in the recipe, but got {content!r}.")
+    return str(content["name"])
+
+
+def _readable(error: Exception) -> str:
+    """The parser's message without its repeated prefix."""
+    return str(error).removeprefix("error: ").strip() or type(error).__name__

@@ -1,0 +1,184 @@
+"""Named tasks: which pictures teach, which recordings train, and which ones judge."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evlift.datasets.items import Images, Recordings
+from evlift.datasets.manifest import Manifest, few_shot, fold_of_items, some, split_by_fold
+from evlift.datasets.recognition import Transfer, digits, digits6789
+from evlift.datasets.wrappers import check_same_classes, hide_targets
+from evlift.errors import DataError
+from evlift.registry import Registry
+
+SUITES = Registry("data suite")
+NMNIST_SENSOR = (34, 34)
+
+
+@dataclass(frozen=True)
+class TransferTask:
+    """The data of one run.
+
+    Args:
+        source, source_val: pictures to learn from, and further ones to choose on without an event label.
+        train: labelled recordings.
+        unlabelled: recordings whose labels are hidden.
+        val, test: recordings to choose on and to report on.
+        sensor_size: (H, W) of the recordings.
+        manifest: every split with content hashes.
+        class_names: of the task; default: the recordings'.
+    """
+
+    source: Images
+    source_val: Images
+    train: Recordings
+    unlabelled: Recordings
+    val: Recordings
+    test: Recordings
+    sensor_size: tuple[int, int]
+    manifest: Manifest = field(repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; targets index them."""
+        return self.test.classes
+
+    @property
+    def split(self) -> str:
+        """The split hash of the run's record."""
+        return self.manifest.digest
+
+    def describe(self) -> dict[str, int]:
+        """How many items each part has."""
+        return {
+            name: len(getattr(self, name)) for name in ("source", "source_val", "train", "unlabelled", "val", "test")
+        }
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The folder of data sets: `root`, else what ``EVLIFT_DATA`` names, else ``~/.local/share/evlift``.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "evlift"
+    folder = Path(root or os.environ.get("EVLIFT_DATA") or home)
+    if not folder.is_dir():
+        raise DataError(
+            f"Expected a folder with data sets at {folder}, but there is none. Set the environment variable EVLIFT_DATA, "
+            "or data.root in the recipe."
+        )
+    return folder
+
+
+@SUITES.register("digits")
+def digits_suite(
+    *,
+    root: str | None = None,
+    fold: int = 0,
+    labels_per_class: int | None = None,
+    unlabelled: int | None = None,
+    source: int = 20_000,
+    leak: float = 0.0,
+    label_seed: int = 0,
+) -> TransferTask:
+    """MNIST pictures → 1 000 real N-MNIST recordings, 600 / 200 / 200 in 5 folds by object.
+
+    Args:
+        root: folder with `mnist` and `nmnist`; default: EVLIFT_DATA.
+        fold: 0 to 4.
+        labels_per_class: labelled recordings a class; null for all.
+        unlabelled: recordings without label; null for all of the training part.
+        source: source pictures.
+        leak: share of the test objects whose own pictures are among the source (an experiment on leaks).
+        label_seed: which recordings are the labelled and the unlabelled ones.
+    """
+    data = digits(
+        data_root(root), fold=fold, k=labels_per_class, n_unlabelled=unlabelled, source=source, leak=leak, seed=label_seed
+    )
+    return _task(data, NMNIST_SENSOR)
+
+
+@SUITES.register("digits6789")
+def digits6789_suite(
+    *,
+    root: str | None = None,
+    fold: int = 0,
+    labels_per_class: int | None = None,
+    unlabelled: int | None = None,
+    source: int = 20_000,
+    leak: float = 0.0,
+    label_seed: int = 0,
+) -> TransferTask:
+    """MNIST 6 to 9 → 1 600 real N-MNIST recordings, 600 / 200 / 800; options as in `digits`.
+
+    Args:
+        root: folder with `mnist` and `nmnist6789`; default: EVLIFT_DATA.
+        fold: 0 to 7.
+        labels_per_class: labelled recordings a class; null for all.
+        unlabelled: recordings without label; null for all of the training part.
+        source: source pictures.
+        leak: share of the test objects whose own pictures are among the source (an experiment on leaks).
+        label_seed: which recordings are the labelled and the unlabelled ones.
+    """
+    data = digits6789(
+        data_root(root), fold=fold, k=labels_per_class, n_unlabelled=unlabelled, source=source, leak=leak, seed=label_seed
+    )
+    return _task(data, NMNIST_SENSOR)
+
+
+@SUITES.register("folders")
+def folders_suite(
+    *,
+    images: str,
+    recordings: str,
+    sensor_size: tuple[int, int] | None = None,
+    fold: int = 0,
+    labels_per_class: int | None = None,
+    label_seed: int = 0,
+) -> TransferTask:
+    """Your own data: class folders of pictures and class folders of recordings, split 60 / 20 / 20 by recording.
+
+    Args:
+        images: folder with one subfolder of pictures a class.
+        recordings: folder with one subfolder of recordings a class, in any readable format.
+        sensor_size: height and width; default: what the first recording says.
+        fold: 0 to 4.
+        labels_per_class: labelled recordings a class; null for all.
+        label_seed: which recordings are the labelled ones.
+    """
+    from evlift.datasets.images import image_folder
+    from evlift.datasets.recordings import recording_folder
+
+    pictures, clips = image_folder(images), recording_folder(recordings)
+    check_same_classes(pictures, clips)
+    parts = split_by_fold(fold_of_items(clips, 5), fold)
+    train, val, test = (clips.subset(part) for part in (parts.train, parts.val, parts.test))
+    held_out = some(pictures, max(1, len(pictures) // 10))
+    source = pictures.subset([i for i, item in enumerate(pictures) if item not in set(held_out)])
+    splits = {"source": source, "source_val": held_out, "train": train, "val": val, "test": test}
+    data = Transfer(
+        source=source,
+        source_val=held_out,
+        train=train.subset(few_shot(train, labels_per_class, seed=label_seed)),
+        unlabelled=hide_targets(train),
+        val=val,
+        test=test,
+        manifest=Manifest.build(splits),
+    )
+    return _task(data, sensor_size or clips.load(0).sensor_size)
+
+
+def _task(data: Transfer, sensor_size: tuple[int, int]) -> TransferTask:
+    return TransferTask(
+        source=data.source,
+        source_val=data.source_val,
+        train=data.train,
+        unlabelled=data.unlabelled,
+        val=data.val,
+        test=data.test,
+        sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
+        manifest=data.manifest,
+    )

@@ -1,0 +1,209 @@
+"""From a task's pictures and recordings to batches: windows, encodings, augmentation, pairing.
+
+Every random choice of a training step is drawn from generators seeded by (seed, step, row): step n gives the same
+batch whenever, wherever and in whatever order it is asked for, so that an interrupted run resumes exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evlift.config import InputOptions
+from evlift.datasets.base import Batch
+from evlift.errors import ConfigError, DataError
+from evlift.events import EventStream
+from evlift.representations import Frames, fit_scale
+from evlift.representations.base import resize
+from evlift.simulate import Saccades
+
+if TYPE_CHECKING:
+    from evlift.datasets.suites import TransferTask
+    from evlift.methods.base import Method
+
+FIRST_EVENTS = 300
+
+
+class Encoder:
+    """Turns recordings and pictures into sequences [T, 2, H, W] by one rule.
+
+    Args:
+        options: window, steps, size, encoding, normalisation, augmentation.
+        sensor_size: (H, W) of the recordings, which the simulated ones share.
+        scale: the count that becomes 1 where ``normalise="quantile"``; see :meth:`fit`.
+    """
+
+    def __init__(self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None) -> None:
+        self.options = options
+        self._simulator = Saccades(motion=options.motion, sensor_size=sensor_size)
+        self.frames = Frames(steps=options.steps, size=options.size, crop_to_events=options.crop_to_events)
+        self.scale = scale
+        if options.normalise != "quantile" or scale is not None:
+            self.frames = replace(self.frames, normalise=options.normalise, scale=scale)
+
+    def fit(self, streams: Iterable[EventStream]) -> Encoder:
+        """This encoder with its count scale fitted to full windows of the training recordings."""
+        if self.options.normalise != "quantile":
+            return self
+        scale = fit_scale(self.frames, streams, self.options.quantile)
+        return Encoder(self.options, self._simulator.sensor_size, scale)
+
+    def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
+        """[T, 2, H, W] frames of one window of a recording."""
+        if augment and self.options.drop:
+            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng=rng)
+        frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
+        return self._moved(frames, rng) if augment else frames
+
+    def picture(self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
+        """[T, 2, H, W] sequence of a still picture [H', W'] or [H', W', 3]: V of HSV repeated, or set in motion."""
+        value = picture.max(axis=2) if picture.ndim == 3 else picture  # V of HSV is the largest of R, G, B
+        if self.options.encoding == "saccade":
+            return self.events(self._simulator(value, rng), rng, augment=augment, window=window)
+        still = resize(torch.from_numpy(value.astype(np.float32) / 255)[None], self.options.size)  # [1, H, W]
+        still = self._moved(still, rng) if augment else still
+        return still.expand(self.options.steps, 2, *still.shape[-2:]).contiguous()  # [T, 2, H, W]
+
+    def _moved(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
+        """One random shift, rotation and zoom of all frames [..., H, W]."""
+        return frames
+
+
+def select_window(stream: EventStream, window: str, rng: np.random.Generator) -> EventStream:
+    """The stretch of a recording that a network reads.
+
+    Args:
+        stream: a whole recording.
+        window: "full"; "saccade": one third of its duration, at random; "first300": the first 300 events of a random
+            third; "mixed": one of these at random.
+        rng: draws the third and, for "mixed", the kind.
+    """
+    if window == "mixed":
+        window = str(rng.choice(["full", "saccade", "first300"]))
+    if window == "full" or len(stream) == 0:
+        return stream
+    third = (stream.duration_us + 1) / 3
+    start = int(stream.t[0] + third * rng.integers(3))
+    if window == "saccade":
+        return stream.between(start, int(start + third) + 1)
+    if window == "first300":
+        return stream.between(start, int(stream.t[-1]) + 1)[:FIRST_EVENTS]
+    raise ConfigError(f"Expected a window full, saccade, first300 or mixed, but got '{window}'.")
+
+
+class Feeder:
+    """Batches of a task for a method, by step.
+
+    Args:
+        task: pictures and recordings with their splits.
+        options: how they become sequences.
+        method: says which sides it uses and how they are paired.
+        batch_size: rows of a batch.
+        seed: of every draw.
+    """
+
+    def __init__(
+        self, task: TransferTask, options: InputOptions, method: Method, *, batch_size: int, seed: int
+    ) -> None:
+        self.task, self.options, self.method = task, options, method
+        self.batch_size, self.seed = batch_size, seed
+        self._check()
+        self._train = [task.train.load(i) for i in range(len(task.train))]
+        self._train_targets, self._source_targets = task.train.targets, task.source.targets
+        self._by_class = [np.flatnonzero(self._source_targets == c) for c in range(len(task.classes))]
+        self.encoder = Encoder(options, task.sensor_size).fit(self._train)
+
+    def _check(self) -> None:
+        """Refuse a task that cannot feed the method."""
+        if self.method.uses_events and len(self.task.train) == 0:
+            raise DataError(f"{type(self.method).__name__} needs training recordings, but the task has none.")
+        if self.method.uses_images and len(self.task.source) == 0:
+            raise DataError(f"{type(self.method).__name__} needs source pictures, but the task has none.")
+        if self.method.pairing == "category":
+            missing = sorted(set(self.task.train.targets) - set(self.task.source.targets))
+            if missing:
+                names = ", ".join(self.task.classes[c] for c in missing)
+                raise DataError(
+                    f"No source picture for the classes {names}: pairing by category needs one of each."
+                )
+
+    def batch(self, step: int) -> Batch:
+        """The batch of training step `step`."""
+        positions = step * self.batch_size + np.arange(self.batch_size)
+        parts: dict[str, Any] = {}
+        recordings = None
+        if self.method.uses_events:
+            recordings = _epoch_order(positions, len(self._train), self.seed, stream=1)
+            parts |= self._event_side(recordings, step)
+        if self.method.uses_images:
+            parts |= self._image_side(positions, recordings, step)
+        return Batch(**parts)
+
+    def _event_side(self, chosen: NDArray[np.int64], step: int) -> dict[str, Any]:
+        frames = [
+            self.encoder.events(
+                self._train[index],
+                _generator(self.seed, step, row, 1),
+                augment=True,
+                window=self.options.window,
+            )
+            for row, index in enumerate(chosen)
+        ]
+        parts: dict[str, Any] = {"events": torch.stack(frames)}  # [B, T, 2, H, W]
+        if self.method.uses_event_labels:
+            parts["event_target"] = torch.from_numpy(self._train_targets[chosen])
+        return parts
+
+    def _image_side(
+        self, positions: NDArray[np.int64], recordings: NDArray[np.int64] | None, step: int
+    ) -> dict[str, Any]:
+        generators = [_generator(self.seed, step, row, 2) for row in range(self.batch_size)]
+        if self.method.pairing == "category" and recordings is not None:
+            pools = (self._by_class[c] for c in self._train_targets[recordings])
+            chosen = np.array([rng.choice(pool) for rng, pool in zip(generators, pools, strict=True)])
+        else:
+            chosen = _epoch_order(positions, len(self.task.source), self.seed, stream=2)
+        clips = [
+            self.encoder.picture(self.task.source.load(int(i)), rng, augment=True, window=self.options.window)
+            for i, rng in zip(chosen, generators, strict=True)
+        ]
+        return {
+            "image": torch.stack(clips),
+            "image_target": torch.from_numpy(self._source_targets[chosen]),
+        }
+
+    def evaluation(self, split: str, *, window: str | None = None, batch_size: int = 100) -> Iterator[Batch]:
+        """The recordings of a split ("train", "unlabelled", "val", "test") or the held-out pictures ("source_val").
+
+        Nothing is augmented; the draw of a short window depends on the sample's place in the sorted split alone.
+        """
+        window = window or ("full" if self.options.window == "mixed" else self.options.window)
+        items = getattr(self.task, split)
+        encode = self.encoder.picture if split == "source_val" else self.encoder.events
+        side = "image" if split == "source_val" else "events"
+        for start in range(0, len(items), batch_size):
+            rows = range(start, min(start + batch_size, len(items)))
+            clips = [
+                encode(items.load(i), _generator(0, 0, i, 3), augment=False, window=window) for i in rows
+            ]
+            target = torch.from_numpy(items.targets[rows.start : rows.stop])
+            names = tuple(items[i].name for i in rows)
+            key = "image_target" if side == "image" else "event_target"
+            yield Batch(**{side: torch.stack(clips), key: target, "names": names})  # type: ignore[arg-type]
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+
+
+def _epoch_order(positions: NDArray[np.int64], n: int, seed: int, *, stream: int) -> NDArray[np.int64]:
+    """Item indices at these positions of an endless sequence of shuffled epochs over n items."""
+    epochs = positions // n
+    orders = {int(e): np.random.default_rng([seed, stream, int(e)]).permutation(n) for e in np.unique(epochs)}
+    return np.array([orders[int(e)][p % n] for e, p in zip(epochs, positions, strict=True)], dtype=np.int64)

@@ -1,0 +1,130 @@
+"""Evaluation: accuracy in all the ways the tables need, and statistics adapted to unlabelled recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evlift.datasets.base import Batch
+from evlift.engine.metrics import Recognition, confusion_matrix
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says about a split, and how good that is.
+
+    Args:
+        logits: float32 [n, T, K], one row a sample and time step.
+        target: int64 [n].
+        names: of the samples, in order.
+    """
+
+    logits: NDArray[np.float32]
+    target: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """int64 [n]: class with the largest mean logit over T."""
+        return self.logits.mean(axis=1).argmax(axis=1)
+
+    @property
+    def metrics(self) -> Recognition:
+        """Accuracy, per class, interval."""
+        return Recognition(confusion_matrix(self.target, self.predicted, self.logits.shape[2]))
+
+    @property
+    def per_step(self) -> NDArray[np.float64]:
+        """Accuracy [T] if only the first 1, 2, ... T steps had been seen."""
+        counts = np.arange(1, self.logits.shape[1] + 1)[None, :, None]
+        running = (self.logits.cumsum(axis=1) / counts).argmax(axis=2)  # [n, T]
+        return (running == self.target[:, None]).mean(axis=0)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        metrics = self.metrics
+        return {
+            "samples": metrics.samples,
+            "accuracy": metrics.accuracy,
+            "class_mean": metrics.class_mean,
+            "interval": list(metrics.interval),
+            "per_class": [None if np.isnan(v) else float(v) for v in metrics.per_class],
+            "per_step": self.per_step.tolist(),
+            "confusion": metrics.confusion.tolist(),
+        }
+
+
+@torch.no_grad()
+def run_network(network: nn.Module, batches: Iterable[Batch], *, device: torch.device | str = "cpu") -> Evaluation:
+    """Run a network over labelled batches through its event head, in evaluation mode, and give the mode back.
+
+    Args:
+        network: ``network(x [B, T, C, H, W]).logits`` is [B, T, K].
+        batches: with `events` and `event_target`, or with `image` and `image_target`.
+        device: where the network is.
+    """
+    with evaluating(network):
+        logits, targets, names = [], [], []
+        for batch in batches:
+            clips = batch.events if batch.events is not None else batch.image
+            target = batch.event_target if batch.events is not None else batch.image_target
+            if clips is None or target is None:
+                raise ValueError("Expected batches with a sequence and its target to evaluate on.")
+            logits.append(network(clips.to(device)).logits.float().cpu())  # [B, T, K]
+            targets.append(target.cpu())
+            names.extend(batch.names)
+    return Evaluation(torch.cat(logits).numpy(), torch.cat(targets).numpy(), tuple(names))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own mode afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch-normalisation layers of a network."""
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+@torch.no_grad()
+def adapt_statistics(network: nn.Module, clips: Iterable[Tensor], *, device: torch.device | str = "cpu") -> int:
+    """Replace the running statistics of batch normalisation by those of unlabelled recordings.
+
+    Every layer's mean and variance become the average over all given batches; weights stay as they are. Source:
+    adaptive batch normalisation (Li et al., 2016); for spiking networks with statistics a step, decided here.
+
+    Args:
+        network: changed in place; left in the mode it was in.
+        clips: batches [B, T, C, H, W] without labels.
+
+    Returns:
+        The number of adapted layers; 0 for a network without batch normalisation.
+    """
+    layers = batch_norms(network)
+    if not layers:
+        return 0
+    momenta = [layer.momentum for layer in layers]
+    with evaluating(network):
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # a cumulative average
+            layer.train()
+        for batch in clips:
+            network(batch.to(device))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    return len(layers)

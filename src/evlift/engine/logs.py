@@ -1,0 +1,76 @@
+"""The run's log: one CSV always, TensorBoard on demand. A resumed run continues both where its checkpoint stood."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evlift.errors import ConfigError
+from evlift.files import write_text
+
+COLUMNS = ("step", "phase", "split", "name", "value")
+
+
+class RunLog:
+    """Rows (step, phase, split, name, value) in ``metrics.csv``: one scalar a row, so that methods may differ in what they log.
+
+    Args:
+        folder: the run's folder.
+        step: rows of later steps are dropped first; they will be computed again.
+        tensorboard: write TensorBoard events to ``folder/tensorboard`` as well.
+    """
+
+    def __init__(self, folder: Path, *, step: int = 0, tensorboard: bool = False) -> None:
+        self.path = folder / "metrics.csv"
+        kept = [row for row in read_log(self.path) if row["step"] <= step] if step else []
+        lines = [",".join(COLUMNS)] + [",".join(str(row[name]) for name in COLUMNS) for row in kept]
+        write_text(self.path, "\n".join(lines) + "\n")
+        self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._writer = csv.writer(self._file)
+        self._board = _summary_writer(folder / "tensorboard", step) if tensorboard else None
+
+    def scalars(self, step: int, phase: str, split: str, values: dict[str, float]) -> None:
+        """Add one row for every value; `step` counts finished optimiser steps of the whole run."""
+        for name, value in values.items():
+            self._writer.writerow([step, phase, split, name, repr(float(value))])
+            if self._board:
+                self._board.add_scalar(f"{split}/{name}", value, step)
+        self._file.flush()
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Show an image uint8 [H, W, 3] in TensorBoard, if it is on."""
+        if self._board:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``metrics.csv``; a last line that was cut by an interruption is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                rows.append({**row, "step": int(row["step"]), "value": float(row["value"])})
+            except (TypeError, ValueError):
+                continue
+    return rows
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "train.tensorboard needs the package tensorboard: pip install 'evlift[tensorboard]'."
+        ) from None
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,92 @@
+"""A run's folder: what is in it, how it is opened again."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evlift.config import Recipe, parse_recipe, read_yaml
+from evlift.errors import DataError
+
+PACKAGES = ("evlift", "torch", "torchvision", "numpy", "numba", "lightning-fabric", "timm", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder that training leaves.
+
+    Args:
+        folder: holds ``config.yaml`` (the recipe), ``record.json`` (seed, split, versions, figures),
+            ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from).
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The recipe that was trained."""
+        return self.folder / "config.yaml"
+
+    @property
+    def weights(self) -> Path:
+        """The student that is evaluated."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def resume(self) -> Path:
+        """The last resume point."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def record(self) -> Path:
+        """What the run was and what came out."""
+        return self.folder / "record.json"
+
+    @property
+    def log(self) -> Path:
+        """One row for every logged scalar."""
+        return self.folder / "metrics.csv"
+
+    def recipe(self) -> Recipe:
+        """The recipe of a run.
+
+        Raises:
+            DataError: the folder is no run.
+        """
+        if not self.config.is_file():
+            raise DataError(f"Expected a run (a folder with config.yaml) at {self.folder}. Train one: evlift train RECIPE.")
+        return parse_recipe(read_yaml(self.config))
+
+    def read_record(self) -> dict[str, Any]:
+        """The record of a finished run.
+
+        Raises:
+            DataError: the run has not finished.
+        """
+        if not self.record.is_file():
+            raise DataError(
+                f"Expected {self.record}: the run has not finished. Resume it: evlift train {self.config} --out {self.folder}."
+            )
+        return json.loads(self.record.read_text(encoding="utf-8"))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for a run's record."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }

@@ -1,0 +1,254 @@
+"""Training: one loop over the phases of a method, with checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from evlift.config import Recipe, TrainOptions
+from evlift.engine.checkpoint import load_resume, save_resume, save_weights
+from evlift.engine.evaluate import run_network
+from evlift.engine.logs import RunLog
+from evlift.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from evlift.engine.run import Run, environment
+from evlift.errors import ConfigError, EvliftError
+from evlift.files import write_json, write_text
+from evlift.methods.base import Method, Phase, Progress, StepOutput
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from evlift.datasets.transfer import Feeder
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass
+class State:
+    """Where a run stands; everything in it but the modules is in the resume file."""
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    bad_evaluations: int = 0
+    seconds: float = 0.0
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains one method on one feeder into one folder.
+
+    Args:
+        recipe: written to the folder and compared when resuming.
+        method: student and losses.
+        feeder: batches by step.
+        folder: of the run.
+        report: called with (finished steps, all steps, latest scalars) after every step.
+    """
+
+    def __init__(
+        self, recipe: Recipe, method: Method, feeder: Feeder, folder: Path, report: Report | None = None
+    ) -> None:
+        self.recipe, self.options = recipe, recipe.train
+        self.method, self.feeder, self.run = method, feeder, Run(folder)
+        self.report = report or (lambda done, total, values: None)
+        self.fabric = launch(self.options)
+        self.fabric.to_device(method)
+        if self.options.channels_last:
+            method.to(memory_format=torch.channels_last)
+        if self.options.compile:
+            method.student.compile()
+        self.state = State()
+        self.schedule = phase_steps(method.phases, self.options.steps)
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end, from the last checkpoint if there is one; returns the run's record."""
+        resumed = self._prepare_folder()
+        log = RunLog(self.run.folder, step=self.state.step, tensorboard=self.options.tensorboard)
+        started = time.perf_counter() - self.state.seconds
+        first = 0
+        try:
+            for phase, steps in self.schedule:
+                if self.state.step < first + steps and not self._stopped():
+                    self._train_phase(phase, first, steps, resumed, log, started)
+                    resumed = None
+                first += steps
+        finally:
+            log.close()
+        return self._finish()
+
+    def _prepare_folder(self) -> dict[str, Any] | None:
+        """Write the recipe, or load the resume point of the same recipe."""
+        if not self.run.config.exists():
+            write_text(self.run.config, self.recipe.to_yaml())
+        if self.run.recipe() != self.recipe:
+            raise ConfigError(
+                f"{self.run.folder} holds a run of another recipe (digest {self.run.recipe().digest}, this one "
+                f"{self.recipe.digest}). Give another --out, or delete that folder."
+            )
+        if not self.run.resume.exists():
+            return None
+        resumed = load_resume(self.run.resume)
+        self.method.load_state_dict(resumed["method"])
+        self.state = State(**resumed["state"])
+        return resumed
+
+    def _train_phase(
+        self, phase: Phase, first: int, steps: int, resumed: dict[str, Any] | None, log: RunLog, started: float
+    ) -> None:
+        """The loop: rate, batch, loss, backward, clip, step, average, log, evaluate, keep."""
+        parameters = list(self.method.trained_parameters(phase.name))
+        optimizer = build_optimizer(parameters, self.options)
+        if resumed and self.state.step > first:
+            optimizer.load_state_dict(resumed["optimizer"])
+        for step in range(self.state.step - first, steps):
+            set_learning_rate(optimizer, learning_rate(step, steps, self.options))
+            output = self._forward(first + step, Progress(phase.name, step, steps))
+            optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(output.loss)
+            norm = nn.utils.clip_grad_norm_(parameters, self.options.clip or float("inf"))
+            optimizer.step()
+            self.state.step = first + step + 1
+            self.state.seconds = time.perf_counter() - started
+            self._average()
+            self._after_step(phase, output, float(norm), optimizer, log)
+            if self._stopped():
+                return
+        self.state.bad_evaluations = 0  # patience starts anew in every phase
+
+    def _forward(self, step: int, progress: Progress) -> StepOutput:
+        """Loss of the batch of `step`, with torch's generator seeded by (seed, step)."""
+        torch.manual_seed(self.options.seed * 1_000_003 + step)
+        self.method.train()
+        batch = self.feeder.batch(step).to(self.fabric.device)
+        with self.fabric.autocast():
+            output = self.method.step(batch, progress)
+        if not torch.isfinite(output.loss):
+            parts = {name: float(value) for name, value in output.parts.items()}
+            raise EvliftError(
+                f"The loss became {float(output.loss)} at step {step} ({parts}). The last checkpoint is kept. Lower "
+                "train.lr, or train with --train.precision 32-true."
+            )
+        return output
+
+    def _after_step(
+        self, phase: Phase, output: StepOutput, norm: float, optimizer: torch.optim.Optimizer, log: RunLog
+    ) -> None:
+        """Log, evaluate, checkpoint and report, each at its own pace."""
+        done, last = self.state.step, self.state.step == self.options.steps
+        values: dict[str, float] = {}
+        if last or done % self.options.log_every == 0:
+            values = {name: float(value.detach()) for name, value in output.parts.items()}
+            values |= {"loss": float(output.loss.detach()), "norm": norm, "lr": optimizer.param_groups[0]["lr"]}
+            log.scalars(done, phase.name, "train", values)
+        if last or (self.options.eval_every and done % self.options.eval_every == 0):
+            values["val"] = self._evaluate(phase, log)
+        if last or self._stopped() or done % self.options.checkpoint_every == 0:
+            self._save(optimizer)
+        self.report(done, self.options.steps, values)
+
+    def _evaluate(self, phase: Phase, log: RunLog) -> float:
+        """Accuracy on val; keeps the student if it is the best so far, or always where the last is kept."""
+        student = self.averaged_student()
+        evaluation = run_network(
+            student, self.feeder.evaluation(selection_split(self.method)), device=self.fabric.device
+        )
+        accuracy = evaluation.metrics.accuracy
+        log.scalars(self.state.step, phase.name, "val", {"accuracy": accuracy})
+        better = accuracy > self.state.best
+        self.state.bad_evaluations = 0 if better else self.state.bad_evaluations + 1
+        if better or self.options.keep == "last":
+            self.state.best, self.state.best_step = accuracy, self.state.step
+            save_weights(self.run.weights, inference_weights(student))
+        return accuracy
+
+    def _stopped(self) -> bool:
+        """Whether patience has run out."""
+        return bool(self.options.patience) and self.state.bad_evaluations >= self.options.patience
+
+    def _average(self) -> None:
+        """Update the averaged student: exponential moving average with a bias-corrected start."""
+        if not self.options.ema:
+            return
+        decay = min(self.options.ema, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.method.student.state_dict().items():
+            if name in self.state.averaged and value.is_floating_point():
+                self.state.averaged[name].lerp_(value, 1 - decay)
+            else:
+                self.state.averaged[name] = value.clone()
+
+    def averaged_student(self) -> nn.Module:
+        """The student that is evaluated and kept: the moving average if there is one, else the student itself."""
+        if not self.state.averaged:
+            return self.method.student
+        student = deepcopy(self.method.student)
+        student.load_state_dict(self.state.averaged)
+        return student
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        """Write the resume point."""
+        state = {"method": self.method.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(self.state)}
+        save_resume(self.run.resume, state)
+
+    def _finish(self) -> dict[str, Any]:
+        """Write the record."""
+        task = self.feeder.task
+        record = {
+            "recipe": self.recipe.to_dict(),
+            "digest": self.recipe.digest,
+            "seed": self.options.seed,
+            "classes": list(task.classes),
+            "sensor_size": list(task.sensor_size),
+            "split": task.split,
+            "data": task.describe(),
+            "selected_on": selection_split(self.method),
+            "val_accuracy": self.state.best,
+            "best_step": self.state.best_step,
+            "steps": self.state.step,
+            "samples": self.state.step * self.options.batch_size,
+            "seconds": round(self.state.seconds, 2),
+            "count_scale": self.feeder.encoder.scale,
+            "environment": environment(),
+        }
+        write_json(self.run.record, record)
+        return record
+
+
+def selection_split(method: Method) -> str:
+    """Where weights are chosen: label-free methods never see an event label, not even through that choice."""
+    return "val" if method.uses_event_labels else "source_val"
+
+
+def inference_weights(student: nn.Module) -> dict[str, Tensor]:
+    """What inference on events needs of a student."""
+    select = getattr(student, "inference_state_dict", student.state_dict)
+    return select()
+
+
+def phase_steps(phases: tuple[Phase, ...], steps: int) -> list[tuple[Phase, int]]:
+    """Divide the steps among the phases by their shares; the last phase takes the rounding."""
+    ends, share = [], 0.0
+    for phase in phases:
+        share += phase.share
+        ends.append(round(share * steps))
+    ends[-1] = steps
+    return [(phase, end - start) for phase, start, end in zip(phases, [0, *ends], ends, strict=False)]
+
+
+def launch(options: TrainOptions) -> Fabric:
+    """Fabric on the best device at hand, at the asked precision."""
+    from lightning_fabric import Fabric
+
+    from evlift.models.spiking import recommended_precision
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    precision = recommended_precision() if options.precision == "auto" else options.precision
+    return Fabric(accelerator="auto", devices=1, precision=precision)

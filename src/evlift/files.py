@@ -1,0 +1,46 @@
+"""Files that are whole or not there: everything is written beside its place and moved into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary path in the same folder; moved onto `path` if the block succeeds, deleted if it fails.
+
+    Example:
+        >>> with atomic_path("weights.bin") as part:  # doctest: +SKIP
+        ...     part.write_bytes(b"...")
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    try:
+        yield part
+        _flush(part)
+        os.replace(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write an indented JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _flush(path: Path) -> None:
+    """Have the file's bytes on disk before its name is, so that a power cut leaves the old file or the new one."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
