@@ -20,6 +20,7 @@ REPRESENTATIONS = Registry("representation")
 
 Normalisation = Literal["none", "max", "p99.9", "log1p", "quantile"]
 Window = tuple[int, int]
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ class Representation(ABC):
     @abstractmethod
     def _tensor_grid(
         self,
-        events: tuple[Tensor, Tensor, Tensor, Tensor],
+        events: Columns,
         *,
         sensor_size: tuple[int, int],
         window: Window,
@@ -209,6 +210,20 @@ def create_representation(name: str, **options: Any) -> Representation:
             f"Unknown option of representation '{name}': {', '.join(unknown)}. Known: {', '.join(known)}."
         )
     return cls(**options)
+
+
+def check_positive(name: str, value: int) -> None:
+    """Raise ConfigError unless the option `name` is at least 1."""
+    if value < 1:
+        raise ConfigError(f"Expected `{name}` to be at least 1, but got {value}.")
+
+
+def columns(stream: EventStream) -> list[NDArray[Any]]:
+    """t, x, y, p as contiguous read-only arrays: one type, so that each kernel is compiled once."""
+    packed = [np.ascontiguousarray(getattr(stream, name)) for name in "txyp"]
+    for column in packed:
+        column.flags.writeable = False
+    return packed
 
 
 def check_window(window_us: Window | None, t: NDArray[np.int64] | Tensor) -> Window:

@@ -12,11 +12,17 @@ from torch import Tensor
 
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
-from evlift.representations.base import REPRESENTATIONS, Representation, Window
+from evlift.representations.base import (
+    REPRESENTATIONS,
+    Columns,
+    Representation,
+    Window,
+    check_positive,
+    columns,
+)
 from evlift.representations.scatter import scatter_sum
 
 Cut = Literal["time", "count"]
-Columns = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def time_edges(t: NDArray[np.int64], window: Window, bins: int) -> NDArray[np.int64]:
@@ -40,7 +46,7 @@ def fill_counts(
 
     height, width = stream.sensor_size
     pixels = np.array(strides, np.uint32) * np.uint32(height * width)
-    x, y, p = (np.ascontiguousarray(column) for column in (stream.x, stream.y, stream.p))
+    _, x, y, p = columns(stream)
     count(x, y, p, edges, pixels, width, grid.reshape(-1))
 
 
@@ -198,9 +204,3 @@ class Frames(Representation):
             weights=weights,
         )
         return planes.reshape(self.steps, 2, *sensor_size)  # [T·2, H, W] → [T, 2, H, W]
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raise ConfigError unless the option `name` is at least 1."""
-    if value < 1:
-        raise ConfigError(f"Expected `{name}` to be at least 1, but got {value}.")
