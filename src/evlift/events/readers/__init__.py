@@ -1,4 +1,4 @@
-"""Readers: one module a family of formats, chosen by content. A module in this folder registers itself by being here."""
+"""Readers, chosen by content; a module registers its formats by being in this folder."""
 
 import importlib
 import pkgutil

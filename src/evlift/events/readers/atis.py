@@ -27,9 +27,10 @@ class AtisReader(RecordReader):
         >>> AtisReader("Train/0/00002.bin").sensor_size  # doctest: +SKIP
         (34, 34)
 
-    A record with y = 240 is no event: it adds 2^13 µs to every later time. The file names no sensor size: without
-    `sensor_size` the coordinates are scanned once and the smallest of 34x34 (N-MNIST), 240x180 (N-Caltech101) and
-    256x240 that holds them is taken. Source: the N-MNIST and N-Caltech101 reading scripts (released code).
+    A record with y = 240 is no event: it adds 2^13 µs to every later time. The file names no sensor size:
+    without `sensor_size` the coordinates are scanned once and the smallest of 34x34 (N-MNIST), 240x180
+    (N-Caltech101) and 256x240 that holds them is taken. Rows above 240 are out of range.
+    Source: the N-MNIST and N-Caltech101 reading scripts (released code).
     """
 
     format = "atis"
@@ -60,7 +61,7 @@ class AtisReader(RecordReader):
         return next(size for size in KNOWN_SIZES if rows <= size[0] and columns <= size[1])
 
     def _extent(self, file: io.BufferedReader) -> tuple[int, int]:
-        """Largest y + 1 and x + 1 of the events; rows beyond the marker's count as its neighbour."""
+        """Largest y + 1 and x + 1 of the events below the marker row."""
         rows = columns = 0
         while block := file.read(self.record_bytes * self.block_records):
             records = np.frombuffer(block[: len(block) // 5 * 5], RECORD)
@@ -76,4 +77,4 @@ class AtisReader(RecordReader):
         state = np.zeros(1, np.int64)
         for block in blocks:
             out = RawChunk.allocate(len(block) // self.record_bytes)
-            yield out.take(slice(decode.atis(block, state, out.t, out.x, out.y, out.p)))
+            yield out.take(slice(decode.atis(block, state, out.columns)))

@@ -57,6 +57,11 @@ class RawChunk:
     def __len__(self) -> int:
         return len(self.t)
 
+    @property
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        """(t, x, y, p)."""
+        return self.t, self.x, self.y, self.p
+
     def take(self, index: slice | NDArray[Any]) -> RawChunk:
         """The events that a slice, a mask or indices select."""
         return RawChunk(self.t[index], self.x[index], self.y[index], self.p[index])
@@ -112,10 +117,10 @@ REMARKS = {
 class Reader(ABC):
     """A recording that is open for reading; subclass it and register it to add a format.
 
-    A subclass states `format` and `extensions`, tells in :meth:`sniff` whether a file is its own, reads its header in
-    :meth:`_inspect` and yields columns in :meth:`_decode`. Everything else is here: range and order checks, counts
-    and warnings, whole reads and windows. Options of a format are keyword arguments of its constructor, which sets
-    them before it calls this one.
+    A subclass states `format` and `extensions`, tells in :meth:`sniff` whether a file is its own, reads its
+    header in :meth:`_inspect` and yields columns in :meth:`_decode`. Everything else is here: range and order
+    checks, counts and warnings, whole reads and windows. Options of a format are keyword arguments of its
+    constructor, which sets them before it calls this one.
 
     Args:
         source: path, or a binary stream (one pass only) where the format allows.
@@ -152,13 +157,14 @@ class Reader(ABC):
 
     @abstractmethod
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
-        """Read the header and return (H, W): `sensor_size` if it was given, else the file's, else the default."""
+        """Read the header; return (H, W): `sensor_size` if given, else the file's, else the default."""
 
     @abstractmethod
     def _decode(self) -> Iterator[RawChunk]:
         """One pass over the file: chunks of bounded size in file order, with p as bool and t in µs.
 
-        Coordinates may be of any integer type and out of range: the caller checks. Losses go to :meth:`_count`.
+        Coordinates may be of any integer type and out of range: the caller checks. Losses go to
+        :meth:`_count`.
         """
 
     def chunks(self) -> Iterator[RawChunk]:
@@ -207,8 +213,9 @@ class Reader(ABC):
     ) -> Iterator[EventStream]:
         """Windows as :meth:`EventStream.windows` cuts them, in memory that does not grow with the file.
 
-        Events are held back until they are `SLACK_US` older than the newest one (at most `MAX_HELD` of them), so that
-        late ones find their place; an event that comes later still is dropped and counted as `late_events`.
+        Events are held back until they are `SLACK_US` older than the newest one (at most `MAX_HELD` of
+        them), so that late ones find their place; one that comes later still is dropped and counted as
+        `late_events`.
 
         Raises:
             ValueError: not exactly one of `duration_us` and `n_events`, or one that is not positive.
@@ -293,10 +300,10 @@ class Reader(ABC):
 
 
 class RecordReader(Reader):
-    """A reader of a byte stream: a header, then records of a fixed size. Reads files, pipes and growing files.
+    """A reader of a byte stream, be it a file or a pipe: a header, then records of a fixed size.
 
-    A subclass states `record_bytes`, reads the header in :meth:`_read_header` and turns blocks of whole records into
-    chunks in :meth:`_decode_blocks`.
+    A subclass states `record_bytes`, reads the header in :meth:`_read_header` and turns blocks of whole
+    records into chunks in :meth:`_decode_blocks`.
     """
 
     record_bytes: ClassVar[int]
@@ -308,7 +315,7 @@ class RecordReader(Reader):
 
     @abstractmethod
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
-        """Chunks of blocks uint8 [k · record_bytes]; a block is only valid until the next one is asked for."""
+        """Chunks of blocks uint8 [k · record_bytes]; a block is valid until the next one is asked for."""
 
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
         self._stream_file: io.BufferedReader | None = None
@@ -334,7 +341,7 @@ class RecordReader(Reader):
     def _blocks(self, file: io.BufferedReader) -> Iterator[NDArray[np.uint8]]:
         buffer = np.empty(self.block_records * self.record_bytes, np.uint8)
         rest = 0
-        while got := file.readinto1(memoryview(buffer)[rest:]):
+        while got := file.readinto1(buffer[rest:].data):
             whole = (rest + got) // self.record_bytes * self.record_bytes
             rest += got - whole
             if whole:

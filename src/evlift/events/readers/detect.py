@@ -67,8 +67,8 @@ def detect_format(head: bytes, path: Path | None) -> str:
     known = ", ".join(f"{reader.format} ({' '.join(reader.extensions)})" for reader in readers)
     what = f"'{path}'" if path is not None else "the stream"
     raise FormatError(
-        f"Expected {what} to be a recording, but its content fits no known format. Can be read: {known}. If it is one "
-        "of these, name it with `format=`."
+        f"Expected {what} to be a recording, but its content fits no known format. Can be read: {known}. "
+        "If it is one of these, name it with `format=`."
     )
 
 

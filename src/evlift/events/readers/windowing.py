@@ -92,8 +92,8 @@ def _refuse_gap(buffer: list[EventStream], start: int, step: int) -> None:
     gap = max(int(times[0]) - newest, int(np.diff(times).max()) if len(times) > 1 else 0)
     if gap > MAX_EMPTY * step:
         raise FormatError(
-            f"Expected windows to hold events, but got a gap of {gap} µs, which is over {MAX_EMPTY} windows. A time "
-            "stamp is broken, or the window is too short: read a part with `start_us` and `stop_us`."
+            f"Expected windows to hold events, but got a gap of {gap} µs, which is over {MAX_EMPTY} windows. "
+            "A time stamp is broken, or the window is too short: read a part with `start_us` and `stop_us`."
         )
 
 
@@ -101,5 +101,5 @@ def join(pieces: list[EventStream]) -> EventStream:
     """Consecutive pieces as one stream; no copy where there is but one."""
     if len(pieces) == 1:
         return pieces[0]
-    columns = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("t", "x", "y", "p")]
-    return EventStream(*columns, sensor_size=pieces[0].sensor_size)
+    t, x, y, p = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("t", "x", "y", "p"))
+    return EventStream(t, x, y, p, pieces[0].sensor_size)
