@@ -1,5 +1,6 @@
 """Data sets: collections of pictures and recordings, split by object."""
 
+from evlift.datasets import published, synthetic
 from evlift.datasets.images import IMAGES
 from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings
 from evlift.datasets.manifest import (
@@ -9,6 +10,7 @@ from evlift.datasets.manifest import (
     dose,
     few_shot,
     fold_of_items,
+    some,
     split_by_fold,
 )
 from evlift.datasets.recognition import Transfer, digits, digits6789
@@ -42,6 +44,9 @@ __all__ = [
     "few_shot",
     "fold_of_items",
     "hide_targets",
+    "published",
+    "some",
     "split_by_fold",
+    "synthetic",
     "with_few_labels",
 ]
