@@ -1,0 +1,178 @@
+"""Text files: one event a line, with or without a header, in any order of columns."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlift.errors import FormatError
+from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize, Source
+from evlift.events.readers.columns import (
+    announce,
+    check_order,
+    check_unit,
+    detect_order,
+    detect_unit,
+    match_names,
+)
+
+TIME_SHIFT = {"us": 0, "ms": 3, "s": 6}
+GAPS = re.compile(r"[\s,;]+")
+MAX_LINE = 2**16
+
+
+def _fields(line: str) -> list[str]:
+    return [field for field in GAPS.split(line.strip()) if field]
+
+
+def _numbers(line: str) -> list[float] | None:
+    """The numbers of a line, or None if it holds anything else."""
+    try:
+        return [float(field) for field in _fields(line)] or None
+    except ValueError:
+        return None
+
+
+@READERS.register("text")
+class TextReader(RecordReader):
+    """Reads lines of t, x, y, p separated by spaces, tabs, commas or semicolons.
+
+    Example:
+        >>> TextReader("events.txt", sensor_size=(180, 240)).read()  # doctest: +SKIP
+
+    A line of names decides the order of columns; without one it is detected and a warning says what was found.
+    Lines that start with # or % are comments; a first line of two numbers is width and height, as in E2VID's
+    files. Fractions of coordinates are rounded. Source: decided here.
+
+    Args:
+        columns: order such as "txyp", for a file without a header.
+        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
+    """
+
+    format = "text"
+    extensions = (".txt", ".csv", ".tsv")
+    headerless = True
+    max_side = 65_535
+    record_bytes = 1
+    block_records = 2**20
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        sensor_size: SensorSize | None = None,
+        strict: bool = False,
+        columns: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        self.columns_given = check_order(columns)
+        self.time_unit = check_unit(time_unit) or ""
+        super().__init__(source, sensor_size=sensor_size, strict=strict)
+
+    @classmethod
+    def sniff(cls, head: bytes, path: Path | None) -> bool:
+        """Text whose lines, past comments and a header, hold four numbers or more."""
+        if b"\0" in head:
+            return False
+        lines = head.decode("ascii", "replace").splitlines()[:-1] or [head.decode("ascii", "replace")]
+        lines = [line for line in lines[:200] if line.strip() and line.lstrip()[0] not in "#%"]
+        rows = [_numbers(line) for line in lines[1:] or lines]
+        return not lines or any(row is not None and 4 <= len(row) <= 8 for row in rows)
+
+    def _read_header(self, file: io.BufferedReader, sensor_size: SensorSize | None) -> SensorSize:
+        head = file.peek(MAX_LINE)[:MAX_LINE]
+        lines = head.decode("ascii", "replace").splitlines(keepends=True)
+        skip, names, stated = self._preamble(lines)
+        whole = lines[skip:-1] if len(lines) > skip + 1 else lines[skip:]
+        rows = [row for row in map(_numbers, whole) if row is not None and len(row) >= 4]
+        detected = self._settle(names, rows)
+        size = sensor_size or stated
+        file.read(sum(len(line) for line in lines[:skip]))
+        if size is None:
+            size = self._extent(file)
+            detected.append(f"a sensor of (H, W) = {size} from the largest coordinates")
+        announce(self.name, detected, "State `columns`, `time_unit` or `sensor_size` if that is wrong.")
+        return size
+
+    def _preamble(self, lines: list[str]) -> tuple[int, list[str], SensorSize | None]:
+        """Lines before the first event, the column names among them, and the sensor size among them."""
+        names: list[str] = []
+        size: SensorSize | None = None
+        for skip, line in enumerate(lines):
+            values = _numbers(line)
+            if values is not None and len(values) >= 4:
+                return skip, names, size
+            if values is not None and len(values) == 2:
+                size = (int(values[1]), int(values[0]))
+            found = dict(re.findall(r"(width|height)\s*[=:]\s*(\d+)", line.lower()))
+            if len(found) == 2:
+                size = (int(found["height"]), int(found["width"]))
+            fields = [field for field in _fields(line.strip().lstrip("#%")) if "=" not in field]
+            if len(match_names(fields)) == 4:
+                names = fields
+        return len(lines), names, size
+
+    def _settle(self, names: list[str], rows: list[list[float]]) -> list[str]:
+        """Decide order and unit; return what was detected rather than stated."""
+        detected: list[str] = []
+        order = self.columns_given
+        matched = match_names(names)
+        if order is None and len(matched) == 4:
+            letters = {stored: letter for letter, stored in matched.items()}
+            order = "".join(letters.get(name, "-") for name in names)
+            if not self.time_unit:
+                self.time_unit = {"t_us": "us", "time_us": "us", "timestamp_us": "us", "t_s": "s"}.get(
+                    matched["t"].lower(), ""
+                )
+        sample = np.array([row[: len(order or "txyp")] for row in rows if len(row) >= len(order or "txyp")])
+        if order is None:
+            order = detect_order(list(sample[:, :4].T), self.name) if len(sample) else "txyp"
+            detected.append(f"column order {' '.join(order)}")
+        if not self.time_unit:
+            self.time_unit = detect_unit(sample[:, order.index("t")]) if len(sample) else "us"
+            detected += [f"times in {self.time_unit}"] if len(sample) else []
+        self._order = np.array(["txyp".find(letter) for letter in order.rstrip("-")], np.int64)
+        return detected
+
+    def _extent(self, file: io.BufferedReader) -> SensorSize:
+        """(H, W) that just holds every coordinate; one pass over the file, which is left where it was."""
+        if not isinstance(self.source, Path):
+            raise FormatError("Expected `sensor_size` for text from a stream, but got none. Give (H, W).")
+        start = file.tell()
+        height = width = 1
+        for chunk in self._decode_blocks(self._blocks(file)):
+            if len(chunk):
+                height, width = max(height, int(chunk.y.max()) + 1), max(width, int(chunk.x.max()) + 1)
+        file.seek(start)
+        return min(height, self.max_side), min(width, self.max_side)
+
+    def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
+        rest = b""
+        for block in blocks:
+            data = rest + block.tobytes()
+            end = data.rfind(b"\n") + 1
+            rest = data[end:]
+            if len(rest) > MAX_LINE:
+                raise FormatError(
+                    f"Expected lines of text in {self.name}, but got one of over {MAX_LINE} bytes."
+                )
+            yield self._parse(data[:end])
+        last = self._parse(rest + b"\n", tail=True)
+        self._count("dropped_bytes", 0 if len(last) or not rest.strip() else len(rest))
+        yield last
+
+    def _parse(self, data: bytes, *, tail: bool = False) -> RawChunk:
+        from evlift.kernels.text import parse_lines
+
+        text = np.frombuffer(data, np.uint8)
+        out = np.empty((data.count(b"\n"), 4), np.int64)
+        rows, bad = parse_lines(text, self._order, TIME_SHIFT[self.time_unit], out)
+        if not tail:
+            self._count("unknown_records", bad)
+        t, x, y, p = out[:rows].T
+        return RawChunk(np.ascontiguousarray(t), x, y, p > 0)
