@@ -36,7 +36,6 @@ class AtisReader(RecordReader):
     format = "atis"
     extensions = (".bin",)
     headerless = True
-    max_side = 256
     record_bytes = 5
 
     @classmethod
