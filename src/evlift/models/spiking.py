@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from evlift.models import MODELS
-from evlift.models.base import Run, SpikingNet, SpikingOutput, State, StepNorm, recommended_precision
+from evlift.models.base import (
+    MeanPool,
+    Run,
+    SpikingNet,
+    SpikingOutput,
+    State,
+    StepNorm,
+    recommended_precision,
+)
 
 __all__ = [
     "SCNN",
@@ -25,10 +33,10 @@ __all__ = [
 
 @MODELS.register("scnn")
 class SCNN(SpikingNet):
-    """conv5×5 15, LIF, AP2, conv5×5 40, LIF, AP2, FC 300, LIF, FC classes; no padding or conv bias, one head.
+    """conv5×5 15, LIF, AP2, conv5×5 40, LIF, AP2, FC 300, LIF, FC classes; no padding, one head.
 
-    696,573 parameters at 1,623 classes. Source: KT's released code (N-Omniglot), initialisation included. Input
-    sizes other than 28×28 change the width of the first FC layer (decided here).
+    696,573 parameters at 1,623 classes. Source: KT's released code (N-Omniglot), initialisation included.
+    Input sizes other than 28×28 change the width of the first FC layer (decided here).
     """
 
     default_size = (28, 28)
@@ -44,11 +52,11 @@ class SCNN(SpikingNet):
         height, width = (((size - 4) // 2 - 4) // 2 for size in self.input_size)
         self.fc = nn.Linear(self.features * height * width, hidden)
         self.neuron3 = self.neuron()
-        self.pool = nn.AvgPool2d(2)
+        self.pool = MeanPool()
         return hidden
 
     def initialise(self) -> None:
-        """Kaiming-normal convolutions and linear weights in ±0.1, which keep all layers firing from the start."""
+        """Kaiming-normal convolutions and linear weights in ±0.1, so that all layers fire from the start."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -94,7 +102,7 @@ class VGGSNN(SpikingNet):
             if isinstance(item, int):
                 self.blocks.append(ConvBlock(self, self.features, self.scaled(item)))
                 self.features = self.scaled(item)
-        self.pool = nn.AvgPool2d(2)
+        self.pool = MeanPool()
         height, width = (size // 16 for size in self.input_size)
         return self.features * height * width
 
