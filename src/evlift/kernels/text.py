@@ -6,7 +6,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-NEWLINE, RETURN = 10, 13
+NEWLINE, RETURN, TAB, SPACE = 10, 13, 9, 32
+COMMA, SEMICOLON, HASH, PERCENT = 44, 59, 35, 37
+PLUS, MINUS, POINT, ZERO, NINE = 43, 45, 46, 48, 57
+UPPER_E, LOWER_E = 69, 101
+# characters as numbers, for the compiler
 POWERS = np.array([10**k for k in range(19)], np.int64)
 MAX_DIGITS = 18
 FULL = 10**17  # a value that cannot take another digit
@@ -15,27 +19,27 @@ FULL = 10**17  # a value that cannot take another digit
 @njit(cache=True, nogil=True)
 def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int) -> tuple[int, int]:
     """Read a decimal number at `i`: its value times 10^shift, rounded, and the index behind it (-1: none)."""
-    negative = i < stop and text[i] == ord("-")
-    if i < stop and (text[i] == ord("-") or text[i] == ord("+")):
+    negative = i < stop and text[i] == MINUS
+    if i < stop and (text[i] == MINUS or text[i] == PLUS):
         i += 1
     value, exponent, seen, point = 0, 0, 0, False
     while i < stop:
         c = text[i]
-        if ord("0") <= c <= ord("9"):
+        if ZERO <= c <= NINE:
             seen += 1
             if value < FULL:
-                value = value * 10 + (c - ord("0"))
-                exponent -= point
+                value = value * 10 + (c - ZERO)
+                exponent -= 1 if point else 0
             elif not point:
                 return 0, -1  # more digits than an int64 holds
-        elif c == ord(".") and not point:
+        elif c == POINT and not point:
             point = True
         else:
             break
         i += 1
     if seen == 0:
         return 0, -1
-    if i < stop and (text[i] == ord("e") or text[i] == ord("E")):
+    if i < stop and (text[i] == LOWER_E or text[i] == UPPER_E):
         written, i = parse_exponent(text, i + 1, stop)
         exponent += written
     scaled = scale(value, exponent + shift)
@@ -45,12 +49,12 @@ def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int) -> tupl
 @njit(cache=True, nogil=True)
 def parse_exponent(text: NDArray[np.uint8], i: int, stop: int) -> tuple[int, int]:
     """Read the signed integer behind an "e"; the index is -1 if there is none."""
-    negative = i < stop and text[i] == ord("-")
-    if i < stop and (text[i] == ord("-") or text[i] == ord("+")):
+    negative = i < stop and text[i] == MINUS
+    if i < stop and (text[i] == MINUS or text[i] == PLUS):
         i += 1
     value, first = 0, i
-    while i < stop and ord("0") <= text[i] <= ord("9"):
-        value = min(value * 10 + (text[i] - ord("0")), 10_000)
+    while i < stop and ZERO <= text[i] <= NINE:
+        value = min(value * 10 + (text[i] - ZERO), 10_000)
         i += 1
     return (-value if negative else value), (i if i > first else -1)
 
@@ -70,7 +74,7 @@ def scale(value: int, exponent: int) -> int:
 @njit(cache=True, nogil=True)
 def is_gap(c: int) -> bool:
     """Space, tab, comma, semicolon or carriage return."""
-    return c == 32 or c == 9 or c == 44 or c == 59 or c == RETURN
+    return c in (SPACE, TAB, COMMA, SEMICOLON, RETURN)
 
 
 @njit(cache=True, nogil=True)
@@ -90,7 +94,7 @@ def parse_lines(
         stop = start
         while text[stop] != NEWLINE:
             stop += 1
-        kind = parse_line(text, start, stop, order, time_shift, out[rows])
+        kind = parse_line(text, start, stop, order, time_shift, out, rows)
         rows += kind == 1
         bad += kind == 2
         start = stop + 1
@@ -104,23 +108,24 @@ def parse_line(
     stop: int,
     order: NDArray[np.int64],
     time_shift: int,
-    row: NDArray[np.int64],
+    out: NDArray[np.int64],
+    row: int,
 ) -> int:
-    """Fill `row` from a line: 0 blank or a comment, 1 an event, 2 neither."""
+    """Fill row `row` of `out` from a line: 0 blank or a comment, 1 an event, 2 neither."""
     field = 0
     while True:
         while i < stop and is_gap(text[i]):
             i += 1
         if i >= stop:
             break
-        if text[i] == ord("#") or text[i] == ord("%"):
+        if text[i] == HASH or text[i] == PERCENT:
             return 0 if field == 0 else 2
         column = order[field] if field < len(order) else -1
         if column >= 0:
             value, i = parse_number(text, i, stop, time_shift if column == 0 else 0)
             if i < 0 or abs(value) >= 2**62:
                 return 2
-            row[column] = value
+            out[row, column] = value
         while i < stop and not is_gap(text[i]):
             if column >= 0:
                 return 2  # something hangs on to the number

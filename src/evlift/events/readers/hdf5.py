@@ -1,0 +1,271 @@
+"""HDF5 recordings: DSEC's layout (which is also our own cache's) and MVSEC's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from evlift.errors import ConfigError, FormatError
+from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, Reader, SensorSize, Source
+from evlift.events.readers.columns import to_chunk
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+MAX_CHUNK_BYTES = 2**30
+DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """The file, with the compression plugins of hdf5plugin registered if that package is there.
+
+    Raises:
+        FormatError: the file is no HDF5 or is damaged.
+    """
+    import h5py
+
+    with suppress(ImportError):  # `require_filters` names it where a data set needs it
+        import hdf5plugin  # noqa: F401
+    try:
+        file = h5py.File(path, "r")
+    except DAMAGED as error:
+        raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
+    with file:
+        yield file
+
+
+def names_in(path: Path | None, names: tuple[str, ...]) -> bool:
+    """Whether an HDF5 file holds data sets of all these names."""
+    if path is None:
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return all(hasattr(file.get(name), "shape") for name in names)
+    except (FormatError, *DAMAGED):
+        return False
+
+
+def require_filters(dataset: Any, name: str) -> None:
+    """Refuse a data set whose compression no plugin here can undo, or whose chunks are absurd."""
+    import h5py
+
+    settings = dataset.id.get_create_plist()
+    for i in range(settings.get_nfilters()):
+        code, _, _, label = settings.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            raise FormatError(
+                f"Expected an HDF5 plugin for the filter {label.decode(errors='replace') or code} of {name}, "
+                "but none is installed. Run `pip install hdf5plugin`."
+            )
+    if dataset.dtype.kind not in "biuf":
+        raise FormatError(f"Expected {name} to hold numbers, but got {dataset.dtype}.")
+    if dataset.chunks and int(np.prod(dataset.chunks)) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
+        raise FormatError(
+            f"Expected chunks of {name} under 1 GiB, but got {dataset.chunks} of {dataset.dtype}."
+        )
+
+
+def stored_rows(dataset: Any) -> int:
+    """Rows that the file can hold, whatever its header claims: an allocated chunk counts as full."""
+    rows = int(dataset.shape[0])
+    if rows == 0 or dataset.id.get_storage_size() == 0:
+        return 0
+    row_bytes = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    if dataset.chunks is None:
+        return min(rows, int(dataset.id.get_storage_size()) // max(row_bytes, 1))
+    return min(rows, int(dataset.id.get_num_chunks()) * int(dataset.chunks[0]))
+
+
+class Hdf5Reader(Reader):
+    """What both layouts share: named data sets, read chunk by chunk from a file opened in each pass."""
+
+    format = "hdf5"  # each subclass states its own
+    extensions = (".h5", ".hdf5")
+    max_side = 65_535
+    default_size: ClassVar[SensorSize]
+
+    def _names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def _path(self) -> Path:
+        if not isinstance(self.source, Path):
+            raise FormatError(
+                f"Expected a path for {self.format}, but got a stream. Save it to a file first."
+            )
+        return self.source
+
+    def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
+        with open_hdf5(self._path) as file:
+            sets = [file.get(name) for name in self._names()]
+            if any(not hasattr(found, "shape") for found in sets):
+                raise FormatError(
+                    f"Expected {self.name} to hold {', '.join(self._names())}, but got {sorted(file)[:10]}."
+                )
+            for name, dataset in zip(self._names(), sets, strict=True):
+                require_filters(dataset, f"{self.name}:{name}")
+            stated = tuple(file.attrs.get(name) for name in ("height", "width"))
+            self._inspect_more(file)
+        if sensor_size is None and None not in stated:
+            return int(stated[0]), int(stated[1])
+        return sensor_size or self.default_size
+
+    def _inspect_more(self, file: Any) -> None:
+        """Check what the layout has beside its events."""
+
+    def _read_rows(self, start: int | None = None, stop: int | None = None) -> Iterator[list[Any]]:
+        """The data sets' rows [start:stop], a list of arrays of at most `CHUNK_EVENTS` rows at a time."""
+        with open_hdf5(self._path) as file:
+            sets = [file[name] for name in self._names()]
+            rows = min(stored_rows(dataset) for dataset in sets)
+            missing = max(int(dataset.shape[0]) for dataset in sets) - rows
+            first, last = start or 0, rows if stop is None else min(stop, rows)
+            while first < last:
+                # whole chunks of the file: no chunk is decompressed twice
+                end = min(first // CHUNK_EVENTS * CHUNK_EVENTS + CHUNK_EVENTS, last)
+                try:
+                    block = [dataset[first:end] for dataset in sets]
+                except DAMAGED:
+                    missing += rows - first
+                    break
+                yield block
+                first = end
+            if stop is None or missing > 0:
+                row_bytes = sum(dataset.dtype.itemsize for dataset in sets)
+                self._count("dropped_bytes", missing * row_bytes)
+
+
+@READERS.register("dsec")
+class DsecReader(Hdf5Reader):
+    """Reads events/t, x, y, p, t_offset and the index ms_to_idx, as DSEC publishes them and our writer does.
+
+    Example:
+        >>> DsecReader("events.h5").read(1_000_000, 1_050_000)  # doctest: +SKIP
+
+    Times are absolute: t + t_offset. A range of time is looked up in ms_to_idx, so that a window costs the
+    same anywhere in the file. Sensor size: attributes `height` and `width`, else 480×640. Source: DSEC
+    (released code).
+    """
+
+    format = "dsec"
+    default_size = (480, 640)
+
+    @classmethod
+    def sniff(cls, head: bytes, path: Path | None) -> bool:
+        """HDF5 with events/t, x, y and p."""
+        return head.startswith(MAGIC) and names_in(path, ("events/t", "events/x", "events/y", "events/p"))
+
+    def _names(self) -> tuple[str, ...]:
+        return "events/t", "events/x", "events/y", "events/p"
+
+    def _inspect_more(self, file: Any) -> None:
+        if any(len(file[name].shape) != 1 for name in self._names()):
+            shapes = [file[name].shape for name in self._names()]
+            raise FormatError(
+                f"Expected events/t, x, y, p of {self.name} to be of shape [n], but got {shapes}."
+            )
+        offset = file.get("t_offset")
+        self.t_offset = 0
+        if getattr(offset, "size", 0) == 1 and offset.dtype.kind in "iuf":
+            self.t_offset = int(np.ravel(offset[()])[0])
+        self._range: tuple[int | None, int | None] = (None, None)
+
+    def _within(self, start_us: int | None, stop_us: int | None) -> Iterator[RawChunk]:
+        self._range = self._look_up(start_us, stop_us)
+        try:
+            yield from super()._within(start_us, stop_us)
+        finally:
+            self._range = (None, None)
+
+    def _look_up(self, start_us: int | None, stop_us: int | None) -> tuple[int | None, int | None]:
+        """Rows that hold a range of time for certain; (None, None) without an index that can be trusted."""
+        if start_us is None and stop_us is None:
+            return None, None
+        with open_hdf5(self._path) as file:
+            index, t = file.get("ms_to_idx"), file["events/t"]
+            usable = len(getattr(index, "shape", ())) == 1 and index.dtype.kind in "iu"
+            if not usable or stored_rows(index) < index.shape[0] or index.shape[0] == 0:
+                return None, None
+            rows, steps = stored_rows(t), int(index.shape[0])
+            first, last = 0, rows
+            if start_us is not None:
+                ms = (start_us - self.t_offset) // 1000
+                first = rows if ms >= steps else int(index[max(ms, 0)])
+                if ms >= steps:  # the last millisecond may be incomplete in the index: start from it
+                    first, ms = int(index[steps - 1]), steps - 1
+                if not _starts(t, first, max(ms, 0) * 1000, rows):
+                    return None, None
+            if stop_us is not None:
+                ms = -((self.t_offset - stop_us) // 1000)
+                if ms < steps:
+                    last = int(index[max(ms, 0)])
+                    if not _starts(t, last, max(ms, 0) * 1000, rows):
+                        return None, None
+            return first, max(first, last)
+
+    def _decode(self) -> Iterator[RawChunk]:
+        for t, x, y, p in self._read_rows(*self._range):
+            chunk, unusable = to_chunk(t, x, y, p, "us")
+            self._count("unknown_records", unusable)
+            yield RawChunk(chunk.t + self.t_offset, chunk.x, chunk.y, chunk.p)
+
+
+def _starts(t: Any, row: int, time_us: int, rows: int) -> bool:
+    """Whether `row` is the first with t >= time_us, as an index promises."""
+    if not 0 <= row <= rows:
+        return False
+    before_fits = row == 0 or int(t[row - 1]) < time_us or time_us == 0
+    return before_fits and (row == rows or int(t[row]) >= time_us)
+
+
+@READERS.register("mvsec")
+class MvsecReader(Hdf5Reader):
+    """Reads davis/<camera>/events [N, 4]: x, y, t in seconds, polarity ±1, as MVSEC publishes them.
+
+    Example:
+        >>> MvsecReader("indoor_flying1_data.hdf5", camera="right").read()  # doctest: +SKIP
+
+    Times are the file's own, in µs since 1970. Sensor size: 260×346. Source: MVSEC (published summary).
+
+    Args:
+        camera: "left" or "right".
+    """
+
+    format = "mvsec"
+    default_size = (260, 346)
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        sensor_size: SensorSize | None = None,
+        strict: bool = False,
+        camera: str = "left",
+    ) -> None:
+        if camera not in ("left", "right"):
+            raise ConfigError(f"Expected `camera` to be 'left' or 'right', but got '{camera}'.")
+        self.camera = camera
+        super().__init__(source, sensor_size=sensor_size, strict=strict)
+
+    @classmethod
+    def sniff(cls, head: bytes, path: Path | None) -> bool:
+        """HDF5 with the events of a left or a right camera."""
+        sides = ("davis/left/events", "davis/right/events")
+        return head.startswith(MAGIC) and any(names_in(path, (side,)) for side in sides)
+
+    def _names(self) -> tuple[str, ...]:
+        return (f"davis/{self.camera}/events",)
+
+    def _inspect_more(self, file: Any) -> None:
+        shape = file[self._names()[0]].shape
+        if len(shape) != 2 or shape[1] != 4:
+            raise FormatError(f"Expected {self._names()[0]} of {self.name} to be [N, 4], but got {shape}.")
+
+    def _decode(self) -> Iterator[RawChunk]:
+        for (rows,) in self._read_rows():
+            chunk, unusable = to_chunk(rows[:, 2], rows[:, 0], rows[:, 1], rows[:, 3], "s")
+            self._count("unknown_records", unusable)
+            yield chunk
