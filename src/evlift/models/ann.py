@@ -1,0 +1,184 @@
+"""Conventional networks on event frames: frames become channels, [B, T, C, H, W] → [B, T·C, H, W].
+
+They answer like the spiking networks, with one step and an empty state, so that nobody needs to ask.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from evlift.errors import ConfigError
+from evlift.models import MODELS
+from evlift.models.base import HEADS, SpikingOutput, State, checked_size
+
+
+class FrameNet(nn.Module):
+    """Base of the conventional networks: merges frames into channels, then `feature_map` and `logits`.
+
+    Example:
+        >>> net = create_model("convnet", classes=10, channels=2, steps=6, input_size=34)
+        >>> net(torch.rand(8, 6, 2, 34, 34)).logits.shape
+        torch.Size([8, 1, 10])
+
+    Args:
+        classes: K.
+        channels: C of a frame.
+        steps: T, the frames of a clip.
+        input_size: H = W, or (H, W).
+    """
+
+    smallest: ClassVar[int] = 8
+
+    def __init__(self, classes: int, channels: int, steps: int, input_size: int | Sequence[int]) -> None:
+        super().__init__()
+        self.classes, self.channels, self.steps = classes, channels, steps
+        self.input_size = checked_size(input_size, self)
+        self.features = 0  # channels of the feature map, set by subclasses
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """[B, T·C, H, W] → the last feature map, [B, F, h, w] for convolutional networks."""
+        raise NotImplementedError
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Feature map → [B, F']."""
+        raise NotImplementedError
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """[B, F'] → [B, K]."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
+    ) -> SpikingOutput:
+        """[B, T, C, H, W] → logits [B, 1, K].
+
+        With `taps` the pooled features are the `potential` [B, 1, F'], and the feature map is the `spikes`
+        [B, 1, F, h, w], None where the encoder has no such map.
+        """
+        wanted = (self.steps, self.channels, *self.input_size)
+        if x.ndim != 5 or tuple(x.shape[1:]) != wanted:
+            raise ValueError(
+                f"Expected `x` to be [B, {', '.join(map(str, wanted))}], but got {list(x.shape)}."
+            )
+        if head not in HEADS:
+            raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
+        features = self.feature_map(x.flatten(1, 2))  # [B, T, C, H, W] → [B, T·C, H, W]
+        pooled = self.pooled(features)
+        logits = self.logits(pooled).unsqueeze(1)  # [B, K] → [B, 1, K]
+        if not taps:
+            return SpikingOutput(logits, None, None, [])
+        is_map = features.ndim == 4 and features.shape[1] == self.features
+        return SpikingOutput(logits, pooled.unsqueeze(1), features.unsqueeze(1) if is_map else None, [])
+
+    def strip(self) -> FrameNet:
+        """The network itself: it has one head."""
+        return self
+
+    def inference_state_dict(self) -> dict[str, Tensor]:
+        """Weights and statistics that inference needs: all."""
+        return self.state_dict()
+
+    def event_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that inference uses: all."""
+        return self.parameters()
+
+
+@MODELS.register("convnet")
+class ConvNet(FrameNet):
+    """Three times conv3×3, BN, ReLU with 2×2 max pools between, global average pool, linear (decided here).
+
+    Args:
+        width: factor on the channels 32, 64, 128.
+        classes, channels, steps, input_size: see :class:`FrameNet`.
+    """
+
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        channels: int = 2,
+        steps: int = 1,
+        input_size: int | Sequence[int] = 48,
+        width: float = 1.0,
+    ) -> None:
+        super().__init__(classes, channels, steps, input_size)
+        sizes = [channels * steps, *(max(1, round(c * width)) for c in (32, 64, 128))]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers[:-1])
+        self.features = sizes[-1]
+        self.classifier = nn.Linear(self.features, classes)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """See :class:`FrameNet`."""
+        return self.body(x)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """See :class:`FrameNet`."""
+        return features.mean((2, 3))  # [B, F, h, w] → [B, F]
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """See :class:`FrameNet`."""
+        return self.classifier(pooled)
+
+
+@MODELS.register("timm")
+class TimmNet(FrameNet):
+    """Any classification network of timm, its stem made for T·C channels.
+
+    Args:
+        encoder: timm's name for it; `timm.list_models()` has them all.
+        pretrained: start from published weights (needs a network or timm's cache); timm spreads those of the
+            stem over the channels.
+        classes, channels, steps, input_size: see :class:`FrameNet`.
+    """
+
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        encoder: str = "resnet18",
+        channels: int = 2,
+        steps: int = 1,
+        input_size: int | Sequence[int] = 224,
+        pretrained: bool = False,
+    ) -> None:
+        super().__init__(classes, channels, steps, input_size)
+        self.net = _timm_model(
+            encoder, self.input_size, pretrained, in_chans=channels * steps, num_classes=classes
+        )
+        self.features = self.net.num_features
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """See :class:`FrameNet`; transformers give tokens [B, N, F]."""
+        return self.net.forward_features(x)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """See :class:`FrameNet`."""
+        return self.net.forward_head(features, pre_logits=True)
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """See :class:`FrameNet`."""
+        return self.net.get_classifier()(pooled)
+
+
+def _timm_model(encoder: str, size: tuple[int, int], pretrained: bool, **options: Any) -> Any:
+    import timm
+
+    if not timm.is_model(encoder):
+        import difflib
+
+        near = (
+            ", ".join(difflib.get_close_matches(encoder, timm.list_models(), n=3)) or "see timm.list_models()"
+        )
+        raise ConfigError(f"Expected `encoder` to be a model of timm, but got '{encoder}'. Close: {near}.")
+    try:
+        return timm.create_model(encoder, pretrained, img_size=size, **options)
+    except TypeError:  # most convolutional networks take any size and refuse the keyword
+        return timm.create_model(encoder, pretrained, **options)

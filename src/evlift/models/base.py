@@ -10,7 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,7 @@ class SpikingNet(nn.Module, ABC):
     Class attributes:
         default_size: input size (H, W) in the papers.
         smallest: smallest H and W that leave a feature map.
+        analogue: names of the layers whose input is not spikes; they cost multiplications.
         two_heads: the network has an image head beside the event head.
 
     Example:
@@ -142,9 +143,10 @@ class SpikingNet(nn.Module, ABC):
         merge_time: run convolutions once on [T·B, C, H, W] instead of step by step; same results.
     """
 
-    default_size = (48, 48)
-    smallest = 16
-    two_heads = True
+    default_size: ClassVar[tuple[int, int]] = (48, 48)
+    smallest: ClassVar[int] = 16
+    analogue: ClassVar[tuple[str, ...]] = ()
+    two_heads: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -168,7 +170,7 @@ class SpikingNet(nn.Module, ABC):
         super().__init__()
         self.classes, self.width, self.channels = classes, width, channels
         self.merge_time = merge_time
-        self.input_size = self._size(input_size)
+        self.input_size = checked_size(self.default_size if input_size is None else input_size, self)
         law = Dynamics(threshold, reset, surrogate, detach_reset)
         self._neuron_options = (neuron, tau, law, memory)
         self._norm_options = (bn, separate_bn)
@@ -251,17 +253,6 @@ class SpikingNet(nn.Module, ABC):
         for x in xs:
             yield layer(x)
 
-    def _size(self, size: int | Sequence[int] | None) -> tuple[int, int]:
-        if size is None:
-            return self.default_size
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < self.smallest:
-            raise ConfigError(
-                f"Expected `input_size` to be at least {self.smallest} in both directions for "
-                f"{type(self).__name__}, but got {height}x{width}. Resize the frames first."
-            )
-        return height, width
-
     def _check(self, x: Tensor, head: str, state: State | None) -> None:
         wanted = (self.channels, *self.input_size)
         if x.ndim != 5 or tuple(x.shape[2:]) != wanted or x.shape[1] == 0:
@@ -274,12 +265,23 @@ class SpikingNet(nn.Module, ABC):
             raise ValueError(f"Expected `state` to hold {self.layers} potentials, but got {len(state)}.")
 
 
+def checked_size(size: int | Sequence[int], net: Any) -> tuple[int, int]:
+    """(H, W) of an option that may be one number, refused if `net` would be left without a feature map."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < net.smallest:
+        raise ConfigError(
+            f"Expected `input_size` to be at least {net.smallest} in both directions for "
+            f"{type(net).__name__}, but got {height}x{width}. Resize the frames first."
+        )
+    return height, width
+
+
 def _contains(name: str, parts: Sequence[str]) -> bool:
     return any(part in name for part in parts)
 
 
 class _MeanPool(torch.autograd.Function):
-    """2×2 mean over [B, C, h, w]; the depthwise convolution is 2 to 4 times as fast as avg_pool2d on a CPU."""
+    """2×2 mean over [B, C, h, w]; a depthwise convolution is 2 to 4 times as fast as avg_pool2d on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class _Spike(torch.autograd.Function):
 
 
 class _Step(torch.autograd.Function):
-    """One whole step; keeps the potential before the reset, and with a learnt leak the one before the input."""
+    """One whole step; keeps the potential before the reset, with a learnt leak also that before the input."""
 
     @staticmethod
     def forward(
@@ -210,7 +210,7 @@ def run_neuron(
         v0: potential [B, ...] to start from, None for 0.
         leak: 1/tau as a number or a scalar tensor, None for no leak.
         law: threshold, reset and surrogate.
-        memory: "normal" lets autograd derive all but the spike; "low" is one node a step that keeps one tensor.
+        memory: "normal" lets autograd derive all but the spike; "low" is one node a step, keeping one tensor.
     """
     step = {"normal": _autograd_step, "low": _Step.apply}[memory]
     if not torch.is_grad_enabled() or torch.compiler.is_exporting():

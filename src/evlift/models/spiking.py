@@ -41,6 +41,7 @@ class SCNN(SpikingNet):
 
     default_size = (28, 28)
     two_heads = False
+    analogue = ("conv1",)
 
     def build(self) -> int:
         """See :class:`SpikingNet`."""
@@ -92,6 +93,7 @@ class VGGSNN(SpikingNet):
     10,153,674 parameters at 101 classes and 48×48. Source: KT's released code (N-Caltech101).
     """
 
+    analogue = ("blocks.0.conv",)
     layout = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P")
 
     def build(self) -> int:
@@ -152,6 +154,7 @@ class ResNet18SNN(SpikingNet):
     """
 
     smallest = 8
+    analogue = ("stem", "heads.event", "heads.image")
 
     def build(self) -> int:
         """See :class:`SpikingNet`."""
