@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
+import struct
 import zlib
-from functools import cached_property, partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -41,28 +46,41 @@ class IdxFile:
         self.path = path
 
     @cached_property
-    def array(self) -> NDArray[np.uint8]:
-        """uint8, of the shape in the header."""
-        data = self._bytes()
-        axes = data[3] if len(data) >= 4 else 0
-        if data[:3] != b"\x00\x00\x08" or not 1 <= axes <= 4 or len(data) < 4 + 4 * axes:
-            raise DataError(f"Expected '{self.path}' to be an idx file, but it starts with {data[:4]!r}.")
-        shape = tuple(int(side) for side in np.frombuffer(data, ">u4", axes, offset=4))
-        values = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
-        announced = int(np.prod(shape, dtype=object))
-        if announced != len(values):
-            raise DataError(
-                f"Expected {announced} bytes in '{self.path}', but got {len(values)}. Fetch it again."
-            )
-        return values.reshape(shape)
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the header, for which nothing else is read."""
+        with self._opened() as file:
+            return self._read_shape(file)
 
-    def _bytes(self) -> bytes:
-        data = self.path.read_bytes()
-        if self.path.suffix != ".gz":
-            return data
+    @cached_property
+    def array(self) -> NDArray[np.uint8]:
+        """uint8, of the shape in the header; read-only."""
+        with self._opened() as file:
+            shape = self._read_shape(file)
+            announced = math.prod(shape)
+            size = self.path.stat().st_size
+            # Deflate shrinks at most about 1032 times: a header that announces more is not believed.
+            data = file.read(announced + 1) if announced <= 1100 * size else b""
+        if len(data) != announced:
+            got = "more" if len(data) > announced else f"{len(data)}"
+            raise DataError(f"Expected {announced} bytes in '{self.path}', but got {got}. Fetch it again.")
+        return np.frombuffer(data, np.uint8).reshape(shape)
+
+    def _read_shape(self, file: io.BufferedIOBase) -> tuple[int, ...]:
+        head = file.read(4)
+        axes = head[3] if len(head) == 4 else 0
+        sides = file.read(4 * axes)
+        if head[:3] != b"\x00\x00\x08" or not 1 <= axes <= 4 or len(sides) < 4 * axes:
+            raise DataError(
+                f"Expected '{self.path}' to be an idx file of bytes, but it starts with {head!r}."
+            )
+        return struct.unpack(f">{axes}I", sides)
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.BufferedIOBase]:
         try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
+            with gzip.open(self.path) if self.path.suffix == ".gz" else self.path.open("rb") as file:
+                yield file
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise DataError(f"Expected '{self.path}' to be gzip, but: {error}. Fetch it again.") from error
 
 
@@ -83,8 +101,13 @@ def mnist(root: Path | str, split: str = "train") -> Images:
     if stem is None:
         raise DataError(f"Expected the split of MNIST to be 'train' or 'test', but got '{split}'.")
     folder = require(root, ("mnist/MNIST/raw", "MNIST/raw"), data_set="mnist", source=MNIST_SOURCE)
-    pictures = IdxFile(_idx_path(folder / f"{stem}-images-idx3-ubyte"))
-    labels = IdxFile(_idx_path(folder / f"{stem}-labels-idx1-ubyte")).array
+    pictures = _idx_file(folder / f"{stem}-images-idx3-ubyte")
+    labels = _idx_file(folder / f"{stem}-labels-idx1-ubyte").array
+    if pictures.shape[1:] != (28, 28) or labels.shape != pictures.shape[:1]:
+        raise DataError(
+            f"Expected as many labels as pictures of 28x28 in '{folder}', but got pictures {pictures.shape} "
+            f"and labels {labels.shape}."
+        )
     items = (
         Item(f"{split}/{i:05d}", int(label), f"mnist/{split}/{i:05d}", pictures.path, i)
         for i, label in enumerate(labels)
@@ -92,11 +115,18 @@ def mnist(root: Path | str, split: str = "train") -> Images:
     return Images("mnist", MNIST_CLASSES, items, partial(_read_row, pictures), partial(_hash_row, pictures))
 
 
-def _idx_path(path: Path) -> Path:
-    for candidate in (path.with_name(path.name + ".gz"), path):
+def _idx_file(path: Path) -> IdxFile:
+    for candidate in (path.with_name(f"{path.name}.gz"), path):
         if candidate.is_file():
-            return candidate
-    raise missing(path.with_name(path.name + ".gz"), data_set="mnist", source=MNIST_SOURCE)
+            state = candidate.stat()
+            return _kept_idx_file(candidate, state.st_size, state.st_mtime_ns)
+    raise missing(path.with_name(f"{path.name}.gz"), data_set="mnist", source=MNIST_SOURCE)
+
+
+@lru_cache(maxsize=4)
+def _kept_idx_file(path: Path, size: int, mtime_ns: int) -> IdxFile:
+    """One object a file and state of it: the folds of a suite unpack MNIST once."""
+    return IdxFile(path)
 
 
 def _read_row(pictures: IdxFile, item: Item) -> NDArray[np.uint8]:
@@ -121,7 +151,10 @@ def image_folder(root: Path | str, *, name: str = "image-folder", drop: tuple[st
     """
     root = Path(root)
     if not root.is_dir():
-        raise missing(root, data_set=name, source="you: one subfolder a class, pictures in it")
+        raise DataError(
+            f"Expected the folder '{root}' with one subfolder of pictures a class, but it is not there. "
+            "Create it or give its right name."
+        )
     folders = [folder for folder in sorted_folders(root) if folder.name not in drop]
     items = [
         Item(f"{folder.name}/{file.name}", target, f"{folder.name}/{file.stem}", file)

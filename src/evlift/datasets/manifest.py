@@ -175,7 +175,7 @@ def split_by_fold(folds: NDArray[np.int64], fold: int, *, n_test: int = 1, n_val
     n = int(folds.max()) + 1
     if not 0 <= fold < n or n_test + n_val >= n or min(n_test, n_val) < 0:
         raise DataError(
-            f"Expected a fold in [0, {n - 1}] and some left to train, but got {fold}, {n_test}, {n_val}."
+            f"Expected `fold` in [0, {n - 1}], `n_test` + `n_val` < {n}, but got {fold}, {n_test}, {n_val}."
         )
     turn = (folds - fold) % n
     val = (turn >= n_test) & (turn < n_test + n_val)

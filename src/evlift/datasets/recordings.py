@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evlift.datasets.items import Item, Recordings, missing, require, sorted_files, sorted_folders
+from evlift.datasets.items import Item, Recordings, require, sorted_files, sorted_folders
 from evlift.errors import DataError
 from evlift.events import EventStream
 from evlift.registry import Registry
@@ -69,7 +69,10 @@ def recording_folder(
     """
     root = Path(root)
     if not root.is_dir():
-        raise missing(root, data_set=name, source="you: one subfolder a class, recordings in it")
+        raise DataError(
+            f"Expected the folder '{root}' with one subfolder of recordings a class, but it is not there. "
+            "Create it or give its right name."
+        )
     folders = [folder for folder in sorted_folders(root) if folder.name not in drop]
     items = [
         Item(f"{folder.name}/{file.name}", target, f"{folder.name}/{file.stem}", file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -95,15 +94,9 @@ def check_same_classes(images: Images, recordings: Recordings) -> None:
     """
     if images.classes == recordings.classes:
         return
-    only = {
-        images.name: _without(images.classes, recordings.classes),
-        recordings.name: _without(recordings.classes, images.classes),
-    }
+    only_images = [name for name in images.classes if name not in recordings.classes]
+    only_recordings = [name for name in recordings.classes if name not in images.classes]
     raise DataError(
-        f"Expected '{images.name}' and '{recordings.name}' to have the same classes in one order, but got "
-        f"{only} in one alone. Use `restrict` on both."
+        f"Expected '{images.name}' and '{recordings.name}' to have the same classes in one order, "
+        f"but {only_images} are in the pictures alone, {only_recordings} in the recordings. Use `restrict`."
     )
-
-
-def _without(classes: Sequence[str], others: Iterable[str]) -> list[str]:
-    return [name for name in classes if name not in frozenset(others)]
