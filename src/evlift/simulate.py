@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
 
 FloatArray = NDArray[np.floating[Any]]
 MOTIONS = Registry("motion")
 SAMPLES_PER_PIXEL = 2
+# Place of the picture on the sensor of N-MNIST every 10 ms, in pixels off the centre.
+NMNIST_DOWN = (
+    *(-2.1, -2.0, -1.6, -0.7, 0.5, 1.8, 2.8, 3.4, 3.5, 3.5, 3.5, 3.4, 3.3, 2.9, 2.1, 0.9),
+    *(-0.3, -1.2, -1.7, -1.8, -1.8, -1.8, -1.8, -1.8, -1.8, -1.8, -1.9, -2.0, -2.1, -2.1, -2.1),
+)
+NMNIST_RIGHT = (
+    *(-2.9, -2.9, -3.0, -3.0, -3.0, -2.8, -2.3, -1.7, -1.5, -1.4, -1.3, -1.1, -0.9, -0.3, 0.5, 1.0),
+    *(1.3, 1.6, 1.9, 2.0, 2.2, 2.4, 2.5, 2.3, 1.5, 0.5, -0.5, -1.4, -2.0, -2.4, -2.5),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,26 +176,30 @@ def add_noise(
 
 
 @MOTIONS.register("nmnist")
-def nmnist_path(phase: FloatArray, amplitude_px: float, rng: np.random.Generator) -> FloatArray:
-    """The three saccades of N-MNIST, a fixed triangle: (down, right) in px [N, 2] at `phase` [N] in 0..1."""
-    corners = np.array([[-0.5, -0.4], [0.5, 0.0], [-0.2, 0.5], [-0.5, -0.4]]) * amplitude_px
-    return _along(corners, phase, 2.0)
+def nmnist_path(times_us: FloatArray, duration_us: float, rng: np.random.Generator) -> FloatArray:
+    """The fixed path of N-MNIST, its start moved by a few milliseconds: (down, right) [N, 2] in units of 5.5 px.
+
+    Measured on 150 real recordings: the signed events of each 5 ms, regressed on the gradients of the MNIST picture.
+    """
+    knots = np.linspace(0, duration_us, len(NMNIST_DOWN))
+    late = times_us - rng.normal(0, 0.007) * duration_us
+    return np.stack([np.interp(late, knots, axis) for axis in (NMNIST_DOWN, NMNIST_RIGHT)], axis=1) / 5.5
 
 
 @MOTIONS.register("random3")
-def random3_path(phase: FloatArray, amplitude_px: float, rng: np.random.Generator) -> FloatArray:
-    """Three straight moves between random points, (down, right) in px [N, 2] at `phase` [N] in 0..1."""
-    corners = rng.uniform(-0.5, 0.5, (4, 2)) * amplitude_px
-    return _along(corners, phase, rng.uniform(1.0, 3.0))
+def random3_path(times_us: FloatArray, duration_us: float, rng: np.random.Generator) -> FloatArray:
+    """Three moves between random places in [-0.5, 0.5]²: (down, right) [N, 2] at `times_us` [N].
 
-
-def _along(corners: FloatArray, phase: FloatArray, steepness: float) -> FloatArray:
-    """Points on the polyline `corners` [M + 1, 2], with an S-shaped speed on each of its M parts of equal time."""
-    parts = len(corners) - 1
-    part = np.clip((phase * parts).astype(int), 0, parts - 1)
-    u = np.clip(phase * parts - part, 0.0, 1.0)
-    ease = u**steepness / (u**steepness + (1 - u) ** steepness)
-    return corners[part] + ease[:, None] * (corners[part + 1] - corners[part])
+    Each axis starts and ends a move on its own, so that moves curve and pause as those of a real pan-tilt head do.
+    """
+    places = rng.uniform(-0.5, 0.5, (4, 2))
+    phase = times_us[:, None] * (3 / duration_us)  # [N, 1], one unit a move
+    path = np.broadcast_to(places[0], (len(times_us), 2))
+    for move in range(3):
+        start = move + rng.uniform(0.0, 0.35, 2)
+        u = np.clip((phase - start) / rng.uniform(0.35, 0.9, 2), 0.0, 1.0)
+        path = path + u * u * (3 - 2 * u) * (places[move + 1] - places[move])
+    return path
 
 
 @dataclass(frozen=True)
@@ -203,18 +215,23 @@ class Saccades:
     Pairs (low, high) are ranges from which each recording draws.
 
     Args:
-        motion: "nmnist" (the fixed triangle of N-MNIST) or "random3" (three random moves).
+        motion: "nmnist" (the path of N-MNIST) or "random3" (three random moves).
         sensor_size: (H, W) of the camera; the picture fills it less `margin` pixels on each side.
         duration_us: length of the recording, from 0.
         step_us: time between two rendered frames.
         amplitude_px: extent of the motion.
-        threshold: contrast threshold in log units; `imbalance` is the log-ratio of ON to OFF threshold (± range).
+        threshold: contrast threshold in log units.
+        imbalance: largest log-ratio of ON to OFF threshold.
         mismatch: standard deviation of a pixel's log threshold.
         refractory_us: dead time of a pixel after an event.
-        black, gamma: see :func:`log_intensity`.
+        negative: show the picture's negative, as the screen of N-MNIST did.
+        black: light of a black pixel relative to a white one (see :func:`log_intensity`).
+        gamma: exponent from pixel value to light.
         blur_px: standard deviation of the optics' blur in sensor pixels.
         noise_hz: background events a second and pixel.
-        rotation_deg, scale, shear: random affine map of the picture.
+        rotation_deg: largest rotation of the picture.
+        scale: zoom of the picture.
+        shear: largest shear of the picture.
     """
 
     motion: str = "random3"
@@ -222,15 +239,16 @@ class Saccades:
     duration_us: int = 300_000
     step_us: int = 5_000
     margin: int = 3
-    amplitude_px: tuple[float, float] = (5.0, 9.0)
-    threshold: tuple[float, float] = (0.2, 0.5)
+    amplitude_px: tuple[float, float] = (5.0, 8.0)
+    threshold: tuple[float, float] = (0.3, 0.6)
     imbalance: float = 0.2
     mismatch: float = 0.1
-    refractory_us: tuple[float, float] = (500.0, 1500.0)
-    black: tuple[float, float] = (0.05, 0.2)
-    gamma: float = 1.0
-    blur_px: tuple[float, float] = (0.4, 0.8)
-    noise_hz: tuple[float, float] = (0.1, 1.0)
+    refractory_us: tuple[float, float] = (0.0, 500.0)
+    negative: bool = True
+    black: tuple[float, float] = (0.03, 0.1)
+    gamma: tuple[float, float] = (1.2, 2.2)
+    blur_px: tuple[float, float] = (0.3, 0.6)
+    noise_hz: tuple[float, float] = (0.2, 0.8)
     rotation_deg: float = 10.0
     scale: tuple[float, float] = (0.9, 1.1)
     shear: float = 0.1
@@ -242,7 +260,7 @@ class Saccades:
         """Events of `picture` [H', W'], uint8 or float in 0..1; all randomness comes from `rng`."""
         times = np.arange(0, self.duration_us + self.step_us, self.step_us).clip(max=self.duration_us)
         motion: Callable[..., FloatArray] = MOTIONS[self.motion]
-        path = motion(times / self.duration_us, rng.uniform(*self.amplitude_px), rng)  # [N, 2]
+        path = motion(times, self.duration_us, rng) * rng.uniform(*self.amplitude_px)  # [N, 2]
         frames = self._frames(np.asarray(picture), path, rng)  # [N, H, W]
         base, tilt = rng.uniform(*self.threshold), rng.uniform(-self.imbalance, self.imbalance)
         spread = np.exp(self.mismatch * rng.standard_normal((2, *self.sensor_size), np.float32))
@@ -268,12 +286,14 @@ class Saccades:
         parts = SAMPLES_PER_PIXEL
         canvas = np.empty(((height + 2 * pad) * parts, (width + 2 * pad) * parts), np.float32)
         light = np.asarray(picture, np.float32) * np.float32(1 / 255 if picture.dtype == np.uint8 else 1)
+        if self.negative:
+            light = 1 - light
         warp(light, self._inverse(picture.shape, canvas.shape, rng), canvas)
         taps = _gaussian(rng.uniform(*self.blur_px) * parts)
         blurred, turned = np.empty_like(canvas), np.empty_like(canvas.T)
         convolve_rows(canvas, taps, blurred)
         convolve_rows(np.ascontiguousarray(blurred.T), taps, turned)
-        logs = log_intensity(turned.T, black=rng.uniform(*self.black), gamma=self.gamma)
+        logs = log_intensity(turned.T, black=rng.uniform(*self.black), gamma=rng.uniform(*self.gamma))
         # [H' · S, W' · S] → [S, S, H', W']
         phases = logs.reshape(height + 2 * pad, parts, width + 2 * pad, parts).transpose(1, 3, 0, 2)
         frames = np.empty((len(path), height, width), np.float32)
