@@ -63,6 +63,15 @@ def test_a_silent_stream_gives_zero_and_no_gradient(quiet):
     assert (y.grad == 0).all()
 
 
+@pytest.mark.parametrize("rows", [1, 6])
+def test_two_silent_streams_are_aligned(rows):
+    x = torch.zeros(rows, 5, requires_grad=True)
+    value = linear_cka(x, torch.full((rows, 3), 0.1))
+    value.backward()
+    assert value == 1
+    assert (x.grad == 0).all()
+
+
 def test_one_silent_step_leaves_the_others_alone():
     x = torch.randn(6, 3, 5)
     x[:, 1] = 0

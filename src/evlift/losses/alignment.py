@@ -21,7 +21,8 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
     The biased estimator: `<K, L> / (‖K‖‖L‖)` with the centred Gram matrices `K`, `L` [B, B]. It is 1 for
     equal features and unchanged by orthogonal maps and by scaling. A stream without any spread over the batch
-    (a silent one, or B = 1) gives 0 and gradient 0. Computed in float32 at any autocast setting.
+    (a silent one, or B = 1) has gradient 0: CKA is 0 beside a live stream and 1 beside another silent one,
+    so equal streams are aligned whatever they do (decided here). Computed in float32 under autocast, too.
 
     Args:
         x: [B, F], or [B, T, F] for one value a step.
@@ -41,7 +42,9 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
             f"{list(x.shape)} and {list(y.shape)}. Flatten the features of every step first."
         )
     with torch.autocast(x.device.type, enabled=False):
-        return (_unit_gram(x) * _unit_gram(y)).sum(dim=-1)
+        left, right = _unit_gram(x), _unit_gram(y)
+        both_silent = ~(left.any(dim=-1) | right.any(dim=-1))
+        return (left * right).sum(dim=-1) + both_silent.to(left.dtype)
 
 
 def _unit_gram(x: Tensor) -> Tensor:
