@@ -30,8 +30,8 @@ def count(x, y, p, edges, strides, width, grid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def spread(times, x, y, p, edges, origins, slope, layout, off_sign, grid):  # type: ignore[no-untyped-def]
-    """Share each event of cell k between plane k (1 - d) and plane k + 1 (d), d = (t - origins[k])·slope.
+def spread(t, x, y, p, edges, start, origins, slope, layout, off_sign, grid):  # type: ignore[no-untyped-def]
+    """Share each event of cell k between planes k (1 - d) and k + 1 (d); d = (t - start - origins[k])·slope.
 
     layout: uint32 (width, area, bins, distance of the two polarities in `grid`, 0 if signed).
     off_sign: what an off event counts, -1 if signed.
@@ -40,20 +40,20 @@ def spread(times, x, y, p, edges, origins, slope, layout, off_sign, grid):  # ty
     wide, area, bins, apart = layout
     for k in range(edges.size - 1):
         part = slice(edges[k], edges[k + 1])
-        ts, xs, ys, ps = times[part], x[part], y[part], p[part]
+        ts, xs, ys, ps = t[part], x[part], y[part], p[part]
         origin = origins[k]
         left = grid[np.uint32(k) * area :]
         if slope == 0 or k + 1 >= bins:
             for i in range(xs.size):
                 index = np.uint32(ps[i]) * apart + np.uint32(ys[i]) * wide + np.uint32(xs[i])
                 value = np.float32(1) if ps[i] else off_sign
-                left[index] += value * np.float32(1 - (ts[i] - origin) * slope)
+                left[index] += value * np.float32(1 - (ts[i] - start - origin) * slope)
         else:
             right = grid[np.uint32(k + 1) * area :]
             for i in range(xs.size):
                 index = np.uint32(ps[i]) * apart + np.uint32(ys[i]) * wide + np.uint32(xs[i])
                 value = np.float32(1) if ps[i] else off_sign
-                later = value * np.float32((ts[i] - origin) * slope)
+                later = value * np.float32((ts[i] - start - origin) * slope)
                 left[index] += value - later
                 right[index] += later
 

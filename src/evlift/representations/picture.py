@@ -29,7 +29,7 @@ def render(stream: EventStream, *, background: Background = "light") -> NDArray[
 
 
 def colour(counts: NDArray[np.float32], background: Background) -> NDArray[np.uint8]:
-    """Counts [2, H, W] (off, on) as colours uint8 [H, W, 3], from half strength to full at the 99 % quantile."""
+    """Counts [2, H, W] (off, on) as uint8 [H, W, 3], from half strength to full at the 99 % quantile."""
     total = counts.sum(0)  # [2, H, W] → [H, W]
     ground = np.float32(255 if background == "light" else 16)
     busy = total[total > 0]

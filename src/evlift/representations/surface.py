@@ -63,7 +63,8 @@ class EvSegNet(Representation):
     Channels: count off, count on, mean off, mean on, deviation off, deviation on. Times run from 0 to 1 over
     the window; the deviation divides by n - 1 and is 0 under two events.
 
-    Source: Ev-SegNet, Alonso and Murillo, CVPR Workshops 2019 (published summary); order and n - 1 decided here.
+    Source: Ev-SegNet, Alonso and Murillo, CVPR Workshops 2019 (published summary); order and n - 1 are
+    decided here.
     """
 
     kind = "evsegnet"

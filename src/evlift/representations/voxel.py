@@ -42,8 +42,8 @@ class Voxel(Representation):
             "hard" counts it whole in bin floor(s·B), bins half-open.
         split: the polarities in planes of their own (all bins of off, then all of on) instead of -1 and +1.
 
-    Source: "e2vid" is Rebecq et al., CVPR 2019, and the code of DSEC; "tonic" is Tonic's to_voxel_grid; "hard" is
-    a signed stacked histogram (all three from released code).
+    Source: "e2vid" is Rebecq et al., CVPR 2019, and the code of DSEC; "tonic" is Tonic's to_voxel_grid;
+    "hard" is a signed stacked histogram (all three from released code).
     """
 
     kind = "voxel"
@@ -85,7 +85,8 @@ class Voxel(Representation):
             y,
             p,
             edges,
-            start + np.arange(self.cells) * (span / self.cells),
+            start,
+            np.arange(self.cells) * (span / self.cells),
             self.cells / span if smooth else 0.0,
             layout,
             np.float32(1 if self.split else -1),
