@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import numpy as np
 from numba import njit
 from numpy import bool_, int64, uint8, uint16, uint32, uint64
 from numpy.typing import NDArray
@@ -16,23 +17,35 @@ TIME, UNKNOWN = 0, 1
 
 
 @njit(cache=True, nogil=True)
+def atis_extent(data: NDArray[uint8]) -> tuple[int, int]:
+    """Largest y + 1 and x + 1 of ATIS records uint8 [5 k] below the marker row; 0 for none."""
+    rows = columns = 0
+    for i in range(len(data) // 5):
+        row = int64(data[5 * i + 1])
+        below = row < 240
+        rows = max(rows, int((row + 1) * below))
+        columns = max(columns, int((data[5 * i] + int64(1)) * below))
+    return rows, columns
+
+
+@njit(cache=True, nogil=True)
 def atis(data: NDArray[uint8], state: State, out: Columns) -> int:
     """ATIS 40-bit records uint8 [5 k]; returns the event count. `state` [1]: µs that overflows have added."""
     t, x, y, p = out
-    n = 0
+    n = uint64(0)  # unsigned: an index that cannot be negative needs no check
     offset = state[0]
-    for i in range(0, len(data) - 4, 5):
-        row = data[i + 1]
-        middle = int64(data[i + 2])
-        t[n] = offset + ((middle & 127) << 16 | int64(data[i + 3]) << 8 | int64(data[i + 4]))
-        x[n] = data[i]
+    for i in range(len(data) // 5):
+        row = data[5 * i + 1]
+        middle = int64(data[5 * i + 2])
+        t[n] = offset + ((middle & 127) << 16 | int64(data[5 * i + 3]) << 8 | int64(data[5 * i + 4]))
+        x[n] = data[5 * i]
         y[n] = row
         p[n] = middle >> 7 != 0
         marker = row == 240  # an overflow, not an event: the next record is written over it
-        n += not marker
+        n += uint64(not marker)
         offset += int64(marker) << 13
     state[0] = offset
-    return n
+    return int(n)
 
 
 @njit(cache=True, nogil=True)
@@ -128,6 +141,9 @@ def evt21(words: NDArray[uint64], start: int, state: State, out: Columns) -> tup
 LOW, ROW, COLUMN, POLARITY = 2, 3, 4, 5
 """Further places in the state of EVT3; a row or base column of -1 was not seen yet."""
 
+LOWEST_BIT = np.array([(value & -value).bit_length() - 1 for value in range(2**12)], np.int64)
+"""Index of the lowest bit that is set in a 12-bit mask."""
+
 
 @njit(cache=True, nogil=True)
 def evt3(words: NDArray[uint16], start: int, state: State, out: Columns) -> tuple[int, int]:
@@ -136,51 +152,49 @@ def evt3(words: NDArray[uint16], start: int, state: State, out: Columns) -> tupl
     `state` [6]: TIME, UNKNOWN, LOW, ROW, COLUMN, POLARITY. Events before a first time and row are skipped.
     """
     t, x, y, p = out
-    n = 0
-    room = len(t) - 12
-    now, row, column, polarity = state[TIME] + state[LOW], state[ROW], state[COLUMN], state[POLARITY]
-    ready = state[TIME] >= 0 and row >= 0
-    stop = len(words)
-    for i in range(start, len(words)):
-        if n > room:
-            stop = i
-            break
-        word = words[i]
+    n = uint64(0)  # unsigned: an index that cannot be negative needs no check
+    room = uint64(len(t) - 12)
+    now, row = state[TIME] + state[LOW], state[ROW]
+    timed = uint64(state[TIME] >= 0)
+    i = uint64(start)
+    stop = uint64(len(words))
+    while i < stop and n <= room:
+        word = int64(words[i])
+        i += uint64(1)
         kind = word >> 12
-        if kind == 2:
+        if kind & 13 == 0:  # ADDR_Y (0) and ADDR_X (2) alternate too wildly for a branch between them
+            row = row if kind else word & 0x7FF
             t[n] = now
             x[n] = word & 0x7FF
             y[n] = row
-            p[n] = (word >> 11) & 1
-            n += ready
-        elif kind == 0:
-            row = int64(word & 0x7FF)
-            ready = state[TIME] >= 0
-        elif kind == 3:
-            column = int64(word & 0x7FF)
-            polarity = int64((word >> 11) & 1)
-        elif kind in (4, 5):
-            width = 12 if kind == 4 else 8
-            if ready and column >= 0:
-                for bit in range(width):
-                    t[n] = now
-                    x[n] = column + bit
-                    y[n] = row
-                    p[n] = polarity
-                    n += (word >> bit) & 1
-            if column >= 0:
-                column += width
+            p[n] = word & 0x800 != 0
+            n += uint64(kind >> 1) & timed & uint64(row >= 0)
         elif kind == 6:
-            state[LOW] = int64(word & 0xFFF)
+            state[LOW] = word & 0xFFF
             now = state[TIME] + state[LOW]
+        elif kind == 3:
+            state[COLUMN], state[POLARITY] = word & 0x7FF, word & 0x800
+        elif kind & 14 == 4:
+            column = state[COLUMN]
+            mask = word & (0xFFF if kind == 4 else 0xFF)
+            if column < 0:
+                continue
+            state[COLUMN] = column + (12 if kind == 4 else 8)
+            while mask and timed and row >= 0:
+                t[n] = now
+                x[n] = column + LOWEST_BIT[mask]
+                y[n] = row
+                p[n] = state[POLARITY] != 0
+                n += uint64(1)
+                mask &= mask - 1
         elif kind == 8:
             before = state[TIME]
-            time_after(int64(word & 0xFFF), 12, 12, state)
+            time_after(word & 0xFFF, 12, 12, state)
             if state[TIME] != before:  # a repeated TIME_HIGH keeps TIME_LOW
                 state[LOW] = 0
             now = state[TIME] + state[LOW]
-            ready = row >= 0
+            timed = uint64(1)
         elif kind not in (7, 10, 14, 15):
             state[UNKNOWN] += 1
-    state[ROW], state[COLUMN], state[POLARITY] = row, column, polarity
-    return stop, n
+    state[ROW] = row
+    return int(i), int(n)

@@ -61,13 +61,12 @@ class AtisReader(RecordReader):
 
     def _extent(self, file: io.BufferedReader) -> tuple[int, int]:
         """Largest y + 1 and x + 1 of the events below the marker row."""
+        from evlift.kernels import decode
+
         rows = columns = 0
         while block := file.read(self.record_bytes * self.block_records):
-            records = np.frombuffer(block[: len(block) // 5 * 5], RECORD)
-            records = records[records["y"] < OVERFLOW_ROW]
-            if len(records):
-                rows = max(rows, int(records["y"].max()) + 1)
-                columns = max(columns, int(records["x"].max()) + 1)
+            found = decode.atis_extent(np.frombuffer(block, np.uint8))
+            rows, columns = max(rows, found[0]), max(columns, found[1])
         return rows, columns
 
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:

@@ -17,7 +17,7 @@ OVERFLOW_US = 2**13
 
 @WRITERS.register("atis")
 class AtisWriter(RecordWriter):
-    """Writes 5-byte records: 8-bit x, y below 240, polarity and 23 bits of µs; overflow records for later times.
+    """Writes 5-byte records: 8-bit x, y below 240, polarity and 23 bits of µs.
 
     Times from 2^23 µs on get as many overflow records (y = 240, 2^13 µs each) as they need.
     """

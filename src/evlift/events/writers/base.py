@@ -139,8 +139,8 @@ def write_events(
         options: those of the format's writer.
 
     Raises:
-        FormatError: an extension of no known format, no stream at all, or events that the format cannot hold. A
-            file that was there before is kept.
+        FormatError: an extension of no known format, no stream at all, or events that the format cannot
+            hold. A file that was there before is kept.
         ConfigError: an unknown format name.
     """
     path = Path(path)
