@@ -208,7 +208,8 @@ class NpyReader(ArrayReader):
     Example:
         >>> NpyReader("events.npy", columns="xytp", sensor_size=(260, 346)).read()  # doctest: +SKIP
 
-    Arguments as of :class:`ArrayReader`. Without `sensor_size` the largest coordinates decide; a warning says so.
+    Arguments as of :class:`ArrayReader`. Without `sensor_size` the largest coordinates decide; a warning
+    says so.
     """
 
     format = "npy"
@@ -230,8 +231,9 @@ class NpzReader(ArrayReader):
     Example:
         >>> NpzReader("events.npz").read()  # doctest: +SKIP
 
-    One structured or N×4 array under any name is read too. `sensor_size` [2] as (H, W), or `height` and `width`,
-    may lie beside them. Compressed and plain members alike are streamed, and nothing is ever unpickled.
+    One structured or N×4 array under any name is read too. `sensor_size` [2] as (H, W), or `height` and
+    `width`, may lie beside them. Compressed and plain members alike are streamed, and nothing is ever
+    unpickled.
     """
 
     format = "npz"
@@ -249,8 +251,8 @@ class NpzReader(ArrayReader):
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
         except DAMAGED as error:
             raise FormatError(
-                f"Expected {self.name} to be a whole npz archive, but got: {error}. The directory of an archive "
-                "is at its end: a cut npz cannot be read."
+                f"Expected {self.name} to be a whole npz archive, but got: {error}. A cut npz cannot "
+                "be read: the directory of an archive is at its end."
             ) from None
         matched = match_names(name[:-4] for name in names)
         size = self._stated_size(path, names)

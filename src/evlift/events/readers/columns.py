@@ -57,8 +57,8 @@ def check_unit(time_unit: str | None) -> str | None:
 def detect_order(sample: Sequence[NDArray[Any]], name: str) -> str:
     """The order of four unnamed columns by what is plausible, such as "txyp".
 
-    Polarity holds nothing but -1, 0 and 1, in both signs if a column does; time steps back least often and, if
-    that leaves a choice, ends highest. The two that remain are x, then y. Source: decided here.
+    Polarity holds nothing but -1, 0 and 1, in both signs if a column does; time steps back least often and,
+    if that leaves a choice, ends highest. The two that remain are x, then y. Source: decided here.
 
     Args:
         sample: four columns [n].

@@ -45,9 +45,9 @@ class TextReader(RecordReader):
     Example:
         >>> TextReader("events.txt", sensor_size=(180, 240)).read()  # doctest: +SKIP
 
-    A line of names decides the order of columns; without one it is detected and a warning says what was found.
-    Lines that start with # or % are comments; a first line of two numbers is width and height, as in E2VID's
-    files. Fractions of coordinates are rounded. Source: decided here.
+    A line of names decides the order of columns; without one it is detected and a warning says what was
+    found. Lines that start with # or % are comments; a first line of two numbers is width and height, as in
+    E2VID's files. Fractions of coordinates are rounded. Source: decided here.
 
     Args:
         columns: order such as "txyp", for a file without a header.

@@ -1,0 +1,184 @@
+"""MATLAB files that hold an N×4 matrix of events or four vectors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlift.errors import FormatError
+from evlift.events.readers.base import (
+    CHUNK_EVENTS,
+    READERS,
+    RawChunk,
+    Reader,
+    RecordingWarning,
+    SensorSize,
+    Source,
+)
+from evlift.events.readers.columns import (
+    announce,
+    check_order,
+    check_unit,
+    detect_order,
+    detect_unit,
+    match_names,
+    to_chunk,
+)
+from evlift.events.readers.hdf5 import MAGIC, open_hdf5, require_filters, stored_rows
+
+LARGE_BYTES = 2**28
+MAX_ELEMENTS = 2**31
+
+
+@READERS.register("mat")
+class MatReader(Reader):
+    """Reads a MATLAB matrix [N, 4] or vectors t, x, y, p, from version 5 files and from 7.3 files, which are
+    HDF5.
+
+    Example:
+        >>> MatReader("recording.mat", columns="xypt", sensor_size=(128, 128)).read()  # doctest: +SKIP
+
+    The matrix is held in memory: above 256 MiB a warning says so. Source: decided here.
+
+    Args:
+        variable: the matrix to read; default: the only one [N, 4].
+        columns: order of the matrix, such as "xypt"; default: detected, and said in a warning.
+        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
+    """
+
+    format = "mat"
+    extensions = (".mat",)
+    max_side = 65_535
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        sensor_size: SensorSize | None = None,
+        strict: bool = False,
+        variable: str | None = None,
+        columns: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        self.variable = variable
+        self.columns_given = check_order(columns)
+        self.time_unit = check_unit(time_unit) or ""
+        super().__init__(source, sensor_size=sensor_size, strict=strict)
+
+    @classmethod
+    def sniff(cls, head: bytes, path: Path | None) -> bool:
+        """MATLAB's header text, in both kinds of file."""
+        return head.startswith(b"MATLAB ") and (head[124:128] != b"" or path is not None)
+
+    def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
+        if not isinstance(self.source, Path):
+            raise FormatError("Expected a path for mat, but got a stream. Save it to a file first.")
+        if self.source.stat().st_size > LARGE_BYTES:
+            warnings.warn(
+                f"{self.name}: a MATLAB file is read whole. Convert it to HDF5 for long recordings.",
+                RecordingWarning,
+                stacklevel=3,
+            )
+        self._columns, detected = self._named(self._load(self.source))
+        if not self.time_unit:
+            self.time_unit = detect_unit(self._columns["t"])
+            detected.append(f"times in {self.time_unit}")
+        if sensor_size is None:
+            x, y = self._columns["x"], self._columns["y"]
+            sensor_size = (_side(y), _side(x))
+            detected.append(f"a sensor of (H, W) = {sensor_size} from the largest coordinates")
+        announce(self.name, detected, "State `columns`, `time_unit` or `sensor_size` if that is wrong.")
+        return sensor_size
+
+    def _load(self, path: Path) -> dict[str, NDArray[Any]]:
+        with path.open("rb") as file:
+            file.seek(512)
+            is_hdf5 = file.read(8) == MAGIC
+        arrays = _load_hdf5(path, self.variable) if is_hdf5 else _load_version_5(path, self.variable)
+        if self.variable is not None and self.variable not in arrays:
+            raise FormatError(
+                f"Expected numbers in a variable '{self.variable}' of {self.name}, but found none."
+            )
+        return arrays
+
+    def _named(self, arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+        """The four columns by name, and what was detected."""
+        matched = match_names(arrays)
+        if len(matched) == 4 and self.variable is None:
+            columns = {letter: arrays[name].ravel() for letter, name in matched.items()}
+            if len({len(column) for column in columns.values()}) > 1:
+                raise FormatError(
+                    f"Expected t, x, y, p of {self.name} to be of one length, but they are not."
+                )
+            return columns, []
+        matrices = {name: array for name, array in arrays.items() if array.ndim == 2 and 4 in array.shape}
+        if len(matrices) != 1:
+            shapes = {name: array.shape for name, array in arrays.items()}
+            raise FormatError(
+                f"Expected one N×4 matrix or vectors t, x, y, p in {self.name}, but got {shapes}. Name the "
+                "matrix with `variable`."
+            )
+        (matrix,) = matrices.values()
+        rows = matrix if matrix.shape[1] == 4 else matrix.T  # [N, 4]
+        detected: list[str] = []
+        order = self.columns_given
+        if order is None:
+            order = detect_order(list(rows[:CHUNK_EVENTS].T), self.name) if len(rows) else "xytp"
+            detected.append(f"column order {' '.join(order)}")
+        return dict(zip(order, rows.T, strict=True)), detected
+
+    def _decode(self) -> Iterator[RawChunk]:
+        for start in range(0, len(self._columns["t"]), CHUNK_EVENTS):
+            t, x, y, p = (self._columns[name][start : start + CHUNK_EVENTS] for name in "txyp")
+            chunk, unusable = to_chunk(t, x, y, p, self.time_unit)
+            self._count("unknown_records", unusable)
+            yield chunk
+
+
+def _side(column: NDArray[Any]) -> int:
+    """Largest usable coordinate + 1."""
+    usable = column[(column >= 0) & (column < MatReader.max_side)]
+    return int(usable.max()) + 1 if len(usable) else 1
+
+
+def _load_version_5(path: Path, variable: str | None) -> dict[str, NDArray[Any]]:
+    import scipy.io
+
+    try:
+        for name, shape, _ in scipy.io.whosmat(path):
+            elements = int(np.prod([int(side) for side in shape], dtype=object))
+            if not 0 <= elements <= MAX_ELEMENTS:
+                raise FormatError(f"Expected the variables of {path} to fit memory, but '{name}' is {shape}.")
+        names = None if variable is None else [variable]
+        found = scipy.io.loadmat(path, variable_names=names, struct_as_record=True)
+    except FormatError:
+        raise
+    except Exception as error:  # the parser raises whatever a broken byte leads it to
+        raise FormatError(f"Expected {path} to be a whole MATLAB file, but got: {error}.") from None
+    return {
+        name: array for name, array in found.items() if getattr(array, "dtype", np.dtype("O")).kind in "biuf"
+    }
+
+
+def _load_hdf5(path: Path, variable: str | None) -> dict[str, NDArray[Any]]:
+    arrays = {}
+    with open_hdf5(path) as file:
+        for name in file if variable is None else [variable]:
+            dataset = file.get(name)
+            if (
+                getattr(dataset, "shape", None)
+                and dataset.dtype.kind in "biuf"
+                and dataset.size <= MAX_ELEMENTS
+            ):
+                require_filters(dataset, f"{path}:{name}")
+                if stored_rows(dataset) < dataset.shape[0]:
+                    raise FormatError(
+                        f"Expected {path}:{name} to be whole, but some of its rows are not stored."
+                    )
+                arrays[name] = dataset[()].T  # MATLAB's axes are the other way round
+    return arrays
