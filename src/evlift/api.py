@@ -77,7 +77,12 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
 
     options: dict[str, Any] = {**recipe.model, "classes": classes}
     known = inspect.signature(MODELS[recipe.model["name"]]).parameters
-    filled = {"input_size": recipe.input.size, "channels": 2, "steps": recipe.input.steps, "image_head": not inference}
+    filled = {
+        "input_size": recipe.input.size,
+        "channels": 2,
+        "steps": recipe.input.steps,
+        "image_head": not inference,
+    }
     options |= {name: value for name, value in filled.items() if name in known}
     return create_model(**options)
 

@@ -118,7 +118,9 @@ class TrainOptions:
         if not 0 <= self.ema < 1:
             raise ConfigError(f"Expected train.ema in [0, 1), but got {self.ema}.")
         if self.patience and not self.eval_every:
-            raise ConfigError("train.patience counts evaluations: set train.eval_every > 0, or patience to 0.")
+            raise ConfigError(
+                "train.patience counts evaluations: set train.eval_every > 0, or patience to 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,9 @@ def recipe_parser(names: Mapping[str, str], *, prog: str = "evlift train") -> Ar
     parser.add_argument("--config", action="config", help="the recipe, a YAML file")
     for section, registry in registries().items():
         entry = registry[names[section]]
-        parser.add_argument(f"--{section}.name", type=str, default=names[section], help=f"one of {registry.names()}")
+        parser.add_argument(
+            f"--{section}.name", type=str, default=names[section], help=f"one of {registry.names()}"
+        )
         add = parser.add_class_arguments if inspect.isclass(entry) else parser.add_function_arguments
         add(entry, section, skip=SKIPPED[section])
     parser.add_class_arguments(InputOptions, "input")
@@ -196,7 +200,9 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
     names = {section: _section_name(recipe, section, flags) for section in registries()}
     for section, name in names.items():
         if isinstance(recipe[section], Mapping) and recipe[section]["name"] != name:
-            recipe[section] = {"name": name}  # another entry has other options: the recipe's do not carry over
+            recipe[section] = {
+                "name": name
+            }  # another entry has other options: the recipe's do not carry over
     parser = recipe_parser(names)
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -210,7 +216,11 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
     plain = config.as_dict()
     options = {**plain["input"], "size": tuple(plain["input"]["size"])}
     return Recipe(
-        plain["data"], plain["model"], plain["method"], InputOptions(**options), TrainOptions(**plain["train"])
+        plain["data"],
+        plain["model"],
+        plain["method"],
+        InputOptions(**options),
+        TrainOptions(**plain["train"]),
     )
 
 
@@ -255,7 +265,9 @@ def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str])
             return given.split("=", 1)[1]
     content = recipe.get(section)
     if not isinstance(content, Mapping) or "name" not in content:
-        raise ConfigError(f"Expected a section `{section}:` with a `name:` in the recipe, but got {content!r}.")
+        raise ConfigError(
+            f"Expected a section `{section}:` with a `name:` in the recipe, but got {content!r}."
+        )
     return str(content["name"])
 
 

@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evlift.datasets.items import Images, Recordings
-from evlift.datasets.manifest import Manifest, few_shot, fold_of_items, some, split_by_fold
+import numpy as np
+
+from evlift.datasets.items import Images, Item, Recordings, hash_of_text
+from evlift.datasets.manifest import Manifest, disjoint, few_shot, fold_of_items, some, split_by_fold
 from evlift.datasets.recognition import Transfer, digits, digits6789
 from evlift.datasets.wrappers import check_same_classes, hide_targets
 from evlift.errors import DataError
+from evlift.events import EventStream
 from evlift.registry import Registry
 
 SUITES = Registry("data suite")
@@ -28,7 +31,6 @@ class TransferTask:
         val, test: recordings to choose on and to report on.
         sensor_size: (H, W) of the recordings.
         manifest: every split with content hashes.
-        class_names: of the task; default: the recordings'.
     """
 
     source: Images
@@ -53,7 +55,8 @@ class TransferTask:
     def describe(self) -> dict[str, int]:
         """How many items each part has."""
         return {
-            name: len(getattr(self, name)) for name in ("source", "source_val", "train", "unlabelled", "val", "test")
+            name: len(getattr(self, name))
+            for name in ("source", "source_val", "train", "unlabelled", "val", "test")
         }
 
 
@@ -96,7 +99,13 @@ def digits_suite(
         label_seed: which recordings are the labelled and the unlabelled ones.
     """
     data = digits(
-        data_root(root), fold=fold, k=labels_per_class, n_unlabelled=unlabelled, source=source, leak=leak, seed=label_seed
+        data_root(root),
+        fold=fold,
+        k=labels_per_class,
+        n_unlabelled=unlabelled,
+        source=source,
+        leak=leak,
+        seed=label_seed,
     )
     return _task(data, NMNIST_SENSOR)
 
@@ -124,7 +133,13 @@ def digits6789_suite(
         label_seed: which recordings are the labelled and the unlabelled ones.
     """
     data = digits6789(
-        data_root(root), fold=fold, k=labels_per_class, n_unlabelled=unlabelled, source=source, leak=leak, seed=label_seed
+        data_root(root),
+        fold=fold,
+        k=labels_per_class,
+        n_unlabelled=unlabelled,
+        source=source,
+        leak=leak,
+        seed=label_seed,
     )
     return _task(data, NMNIST_SENSOR)
 
@@ -157,7 +172,7 @@ def folders_suite(
     parts = split_by_fold(fold_of_items(clips, 5), fold)
     train, val, test = (clips.subset(part) for part in (parts.train, parts.val, parts.test))
     held_out = some(pictures, max(1, len(pictures) // 10))
-    source = pictures.subset([i for i, item in enumerate(pictures) if item not in set(held_out)])
+    source = disjoint(pictures, held_out.object_ids)
     splits = {"source": source, "source_val": held_out, "train": train, "val": val, "test": test}
     data = Transfer(
         source=source,
@@ -182,3 +197,58 @@ def _task(data: Transfer, sensor_size: tuple[int, int]) -> TransferTask:
         sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
         manifest=data.manifest,
     )
+
+
+@SUITES.register("simulated-digits")
+def simulated_digits_suite(
+    *, fold: int = 0, labels_per_class: int | None = None, recordings: int = 500, label_seed: int = 0
+) -> TransferTask:
+    """The 1 797 digit pictures of scikit-learn; `recordings` of them become simulated N-MNIST-like recordings, the others teach.
+
+    For a first run without any data set. The recordings are simulated by the fixed saccades of N-MNIST, from pictures
+    that the source does not contain.
+
+    Args:
+        fold: 0 to 4.
+        labels_per_class: labelled recordings a class; null for all.
+        recordings: how many pictures become recordings (60 % train, 20 % val, 20 % test).
+        label_seed: which recordings are the labelled ones.
+    """
+    from evlift.datasets.synthetic import sklearn_digits
+
+    pictures = sklearn_digits()
+    moved = some(pictures, recordings)
+    rest = disjoint(pictures, moved.object_ids)
+    held_out = some(rest, 100)
+    source = disjoint(rest, held_out.object_ids)
+    clips = simulated_recordings(moved)
+    parts = split_by_fold(fold_of_items(clips, 5), fold)
+    train, val, test = (clips.subset(part) for part in (parts.train, parts.val, parts.test))
+    splits = {"source": source, "source_val": held_out, "train": train, "val": val, "test": test}
+    data = Transfer(
+        source=source,
+        source_val=held_out,
+        train=train.subset(few_shot(train, labels_per_class, seed=label_seed)),
+        unlabelled=hide_targets(train),
+        val=val,
+        test=test,
+        manifest=Manifest.build(splits),
+    )
+    return _task(data, NMNIST_SENSOR)
+
+
+def simulated_recordings(pictures: Images) -> Recordings:
+    """Recordings of still pictures moved along the fixed saccades of N-MNIST, the same at every call."""
+    from evlift.simulate import Saccades
+
+    simulator = Saccades(motion="nmnist", sensor_size=NMNIST_SENSOR)
+    position = {item.object_id: i for i, item in enumerate(pictures)}
+
+    def read(item: Item) -> EventStream:
+        seed = int(hash_of_text(item.object_id)[:8], 16)
+        return simulator(pictures.load(position[item.object_id]), np.random.default_rng(seed))
+
+    def fingerprint(item: Item) -> str:
+        return hash_of_text(f"{simulator!r}/{pictures.fingerprint(position[item.object_id])}")
+
+    return Recordings(f"simulated-{pictures.name}", pictures.classes, pictures.items, read, fingerprint)

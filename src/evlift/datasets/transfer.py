@@ -39,7 +39,9 @@ class Encoder:
         scale: the count that becomes 1 where ``normalise="quantile"``; see :meth:`fit`.
     """
 
-    def __init__(self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None) -> None:
+    def __init__(
+        self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None
+    ) -> None:
         self.options = options
         self._simulator = Saccades(motion=options.motion, sensor_size=sensor_size)
         self.frames = Frames(steps=options.steps, size=options.size, crop_to_events=options.crop_to_events)
@@ -61,7 +63,9 @@ class Encoder:
         frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
         return self._moved(frames, rng) if augment else frames
 
-    def picture(self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
+    def picture(
+        self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
+    ) -> Tensor:
         """[T, 2, H, W] sequence of a still picture [H', W'] or [H', W', 3]: V of HSV repeated, or set in motion."""
         value = picture.max(axis=2) if picture.ndim == 3 else picture  # V of HSV is the largest of R, G, B
         if self.options.encoding == "saccade":

@@ -17,7 +17,9 @@ from evlift.files import atomic_path
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as a safetensors file; the old file stays until the new one is whole."""
     with atomic_path(path) as part:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata
+        )
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

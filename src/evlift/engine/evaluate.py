@@ -62,7 +62,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def run_network(network: nn.Module, batches: Iterable[Batch], *, device: torch.device | str = "cpu") -> Evaluation:
+def run_network(
+    network: nn.Module, batches: Iterable[Batch], *, device: torch.device | str = "cpu"
+) -> Evaluation:
     """Run a network over labelled batches through its event head, in evaluation mode, and give the mode back.
 
     Args:
@@ -101,7 +103,9 @@ def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 @torch.no_grad()
-def adapt_statistics(network: nn.Module, clips: Iterable[Tensor], *, device: torch.device | str = "cpu") -> int:
+def adapt_statistics(
+    network: nn.Module, clips: Iterable[Tensor], *, device: torch.device | str = "cpu"
+) -> int:
     """Replace the running statistics of batch normalisation by those of unlabelled recordings.
 
     Every layer's mean and variance become the average over all given batches; weights stay as they are. Source:

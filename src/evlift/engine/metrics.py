@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def confusion_matrix(target: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    target: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
     """Counts [K, K], row = true class, column = predicted class."""
     flat = target.astype(np.int64) * classes + predicted.astype(np.int64)
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)

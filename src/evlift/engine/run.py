@@ -58,7 +58,9 @@ class Run:
             DataError: the folder is no run.
         """
         if not self.config.is_file():
-            raise DataError(f"Expected a run (a folder with config.yaml) at {self.folder}. Train one: evlift train RECIPE.")
+            raise DataError(
+                f"Expected a run (a folder with config.yaml) at {self.folder}. Train one: evlift train RECIPE."
+            )
         return parse_recipe(read_yaml(self.config))
 
     def read_record(self) -> dict[str, Any]:

@@ -101,7 +101,13 @@ class Trainer:
         return resumed
 
     def _train_phase(
-        self, phase: Phase, first: int, steps: int, resumed: dict[str, Any] | None, log: RunLog, started: float
+        self,
+        phase: Phase,
+        first: int,
+        steps: int,
+        resumed: dict[str, Any] | None,
+        log: RunLog,
+        started: float,
     ) -> None:
         """The loop: rate, batch, loss, backward, clip, step, average, log, evaluate, keep."""
         parameters = list(self.method.trained_parameters(phase.name))
@@ -146,7 +152,11 @@ class Trainer:
         values: dict[str, float] = {}
         if last or done % self.options.log_every == 0:
             values = {name: float(value.detach()) for name, value in output.parts.items()}
-            values |= {"loss": float(output.loss.detach()), "norm": norm, "lr": optimizer.param_groups[0]["lr"]}
+            values |= {
+                "loss": float(output.loss.detach()),
+                "norm": norm,
+                "lr": optimizer.param_groups[0]["lr"],
+            }
             log.scalars(done, phase.name, "train", values)
         if last or (self.options.eval_every and done % self.options.eval_every == 0):
             values["val"] = self._evaluate(phase, log)
@@ -194,7 +204,11 @@ class Trainer:
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
         """Write the resume point."""
-        state = {"method": self.method.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(self.state)}
+        state = {
+            "method": self.method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "state": vars(self.state),
+        }
         save_resume(self.run.resume, state)
 
     def _finish(self) -> dict[str, Any]:

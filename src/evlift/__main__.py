@@ -1,0 +1,7 @@
+"""`python -m evlift` is the command `evlift`."""
+
+import sys
+
+from evlift.cli import main
+
+sys.exit(main())

@@ -1,0 +1,309 @@
+"""The command line: `evlift VERB ...`. Every verb is a thin shell over a function of the library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evlift.errors import ConfigError, EvliftError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EPILOG = """examples:
+  evlift demo                                       the main job on embedded data, about two minutes
+  evlift info recording.raw --picture out.png       what is in a file, and what is wrong with it
+  evlift train tmkt-digits --method.r_m 0.3         train a recipe, any field overridden
+  evlift evaluate runs/NAME                         accuracy, per class, per time step
+  evlift predict runs/NAME recording.bin            labels of a recording
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(given)
+    if rest and options.verb != "train":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    warnings.showwarning = _show_warning
+    try:
+        options.run(options, rest)
+    except ConfigError as error:
+        return _complain(error, 2)
+    except (EvliftError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        return _complain(error, 1)
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs with their options."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="evlift",
+        description="Teach event cameras what labelled images already know.",
+        epilog=EPILOG,
+        formatter_class=form,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and leave")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(
+        name: str, run: Callable[[argparse.Namespace, list[str]], None], text: str, example: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        one = verbs.add_parser(
+            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form, **more
+        )
+        one.set_defaults(run=run)
+        return one
+
+    _add_demo(
+        verb(
+            "demo",
+            _demo,
+            "Train four small spiking networks on embedded data and show the result.",
+            "evlift demo",
+        )
+    )
+    _add_info(
+        verb(
+            "info",
+            _info,
+            "Say what is in recordings and what is wrong with them.",
+            "evlift info a.raw --picture a.png",
+        )
+    )
+    train = verb(
+        "train",
+        _train,
+        "Train a recipe.",
+        "evlift train tmkt-digits --train.steps 500 --out runs/a",
+        add_help=False,
+    )
+    _add_train(train)
+    _add_evaluate(
+        verb("evaluate", _evaluate, "Judge a finished run.", "evlift evaluate runs/a --window first300")
+    )
+    _add_predict(
+        verb(
+            "predict", _predict, "Label a recording.", "evlift predict runs/a recording.bin --duration-ms 100"
+        )
+    )
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", default="demo-report", help="folder for the page and the runs (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=None, help="optimiser steps of each network")
+    parser.add_argument(
+        "--embedded", action="store_true", help="use the embedded digits even where EVLIFT_DATA has N-MNIST"
+    )
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="recordings in any readable format")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
+    parser.add_argument("--picture", metavar="PNG", help="write a picture of the events (one file only)")
+    parser.add_argument("--format", help="of the files, where it cannot be told from their content")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", help="a YAML file or the name of a shipped recipe")
+    parser.add_argument("--out", help="folder of the run; an unfinished run in it is resumed")
+    parser.add_argument(
+        "-h", "--help", action="store_true", help="show this help; with a recipe, every field of it"
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "--split",
+        choices=["val", "test"],
+        default="val",
+        help="test is for final tables (default: %(default)s)",
+    )
+    parser.add_argument("--window", choices=["full", "saccade", "first300"], help="default: the run's own")
+    parser.add_argument(
+        "--adapt", action="store_true", help="adapt batch statistics to the unlabelled training recordings"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("recording", help="a file in any readable format")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--duration-ms", type=float, help="window length; default: the whole recording")
+    length.add_argument("--events", type=int, help="events a window")
+    parser.add_argument("--format", help="of the file, where it cannot be told from its content")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+
+
+def _demo(options: argparse.Namespace, rest: list[str]) -> None:
+    from evlift.demo import run_demo
+
+    page = run_demo(Path(options.out), steps=options.steps, embedded=options.embedded, console=_console())
+    print(f"\nReport: {page}")
+
+
+def _info(options: argparse.Namespace, rest: list[str]) -> None:
+    from evlift.events.checkup import examine, picture
+
+    if options.picture and len(options.files) != 1:
+        raise ConfigError(
+            f"--picture takes one file, but got {len(options.files)}. Call evlift info for each."
+        )
+    for file in options.files:
+        checkup = examine(file, format=options.format)
+        if options.json:
+            print(json.dumps(checkup.to_dict()))
+        else:
+            _print_table(str(file), ("", ""), checkup.rows())
+    if options.picture:
+        picture(options.files[0], options.picture, format=options.format)
+        print(f"Picture: {options.picture}", file=sys.stderr)
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> None:
+    from evlift.config import find_recipe, parse_recipe, read_yaml, recipe_parser, registries
+
+    if options.help or options.recipe is None:
+        if options.recipe is None:
+            print(TRAIN_HELP)
+            if not options.help:
+                raise ConfigError("Expected a RECIPE.")
+            return
+        content = read_yaml(find_recipe(options.recipe))
+        recipe_parser({section: content[section]["name"] for section in registries()}).print_help()
+        return
+    from evlift.api import default_folder, train
+    from evlift.progress import TrainingBar
+
+    recipe = parse_recipe(options.recipe, rest)
+    folder = Path(options.out) if options.out else default_folder(recipe)
+    console = _console()
+    console.print(
+        f"[bold]{recipe.method['name']}[/] on {recipe.data['name']} with {recipe.model['name']}, "
+        f"{recipe.train.steps} steps of {recipe.train.batch_size} → {folder}"
+    )
+    with TrainingBar(console, recipe.method["name"]) as report:
+        run = train(recipe, folder, report=report)
+    record = run.read_record()
+    console.print(
+        f"{record['selected_on']} accuracy [bold]{record['val_accuracy']:.3f}[/] at step {record['best_step']}, "
+        f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}"
+    )
+
+
+TRAIN_HELP = """usage: evlift train RECIPE [--out DIR] [--section.field VALUE ...]
+
+Train a recipe: a YAML file, or the name of a shipped one. Any field may be overridden. An unfinished run in the same
+folder is resumed, with the result of an unbroken one.
+
+  --out DIR             folder of the run; default runs/METHOD-MODEL-DIGEST
+  --section.field VALUE for instance --method.r_m 0.3 --train.steps 500 --data.fold 2
+  RECIPE --help         every field of that recipe with its meaning
+
+examples:
+  evlift train tmkt-digits
+  evlift train recipes/tmkt-digits.yaml --method.r_m 0.3 --train.steps 500
+  evlift train tmkt-digits --help"""
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
+    from evlift.api import evaluate, open_run
+
+    evaluation = evaluate(options.folder, split=options.split, window=options.window, adapt=options.adapt)
+    trained = open_run(options.folder)
+    summary = evaluation.summary()
+    if options.json:
+        print(json.dumps(summary))
+        return
+    low, high = summary["interval"]
+    rows = [
+        ("samples", str(summary["samples"])),
+        ("accuracy", f"{summary['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})"),
+        ("mean over classes", f"{summary['class_mean']:.4f}"),
+    ]
+    _print_table(f"{options.folder} on {options.split}", ("", ""), rows)
+    shares = [
+        (name, f"{value:.3f}")
+        for name, value in zip(trained.classes, evaluation.metrics.per_class, strict=True)
+    ]
+    _print_table("per class", ("class", "recall"), shares)
+    steps = [(str(t + 1), f"{value:.3f}") for t, value in enumerate(evaluation.per_step)]
+    _print_table("per time step", ("steps seen", "accuracy"), steps)
+
+
+def _predict(options: argparse.Namespace, rest: list[str]) -> None:
+    from dataclasses import asdict
+
+    from evlift.api import predict
+
+    duration = round(options.duration_ms * 1000) if options.duration_ms else None
+    for found in predict(
+        options.folder,
+        options.recording,
+        duration_us=duration,
+        n_events=options.events,
+        format=options.format,
+    ):
+        if options.json:
+            print(json.dumps(asdict(found)), flush=True)
+        else:
+            span = f"{found.start_us / 1e3:10.1f} to {found.stop_us / 1e3:.1f} ms"
+            print(f"{span}  {found.events:8d} events  {found.label}  {found.confidence:.3f}", flush=True)
+
+
+class _Version(argparse.Action):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object, **more: object) -> None:
+        from importlib.metadata import version
+
+        print(f"evlift {version('evlift')}")
+        parser.exit()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=False, highlight=False)
+
+
+def _print_table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=any(header), header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _complain(error: object, code: int) -> int:
+    print(f"evlift: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
