@@ -122,7 +122,9 @@ class Collection(Sequence[Item], Generic[Content]):
     def subset(self, indices: ArrayLike) -> Self:
         """The items at `indices` (int [m]), in the collection's own order."""
         kept = np.unique(np.asarray(indices, dtype=np.int64))
-        return self.with_items(self.items[i] for i in kept)
+        other = copy.copy(self)
+        other.items = tuple(self.items[i] for i in kept)
+        return other
 
     def with_items(self, items: Iterable[Item]) -> Self:
         """The same source with other items, sorted again."""
