@@ -76,7 +76,7 @@ class EventStream:
         if len(times) > 1 and np.any(times[1:] < times[:-1]):
             order = np.argsort(times, kind="stable")
             kept = [column[order] for column in kept]
-        return cls(*kept, sensor_size=(height, width))
+        return cls(kept[0], kept[1], kept[2], kept[3], (height, width))
 
     @classmethod
     def empty(cls, sensor_size: tuple[int, int]) -> EventStream:

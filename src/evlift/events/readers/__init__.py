@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 
-from evlift.events.readers.base import READERS, Problems, RawChunk, Reader, RecordingWarning, RecordReader
+from evlift.events.readers.base import READERS, Reader, RecordReader
+from evlift.events.readers.chunk import Problems, RawChunk, RecordingWarning
 from evlift.events.readers.detect import detect_format, open_reader, read_events
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):

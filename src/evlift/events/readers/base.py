@@ -7,7 +7,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
+from evlift.events.readers.chunk import CHUNK_EVENTS, SLACK_US, Problems, RawChunk, RecordingWarning
 from evlift.events.readers.windowing import windows_of
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
@@ -24,94 +24,8 @@ READERS = Registry("event format")
 Source = str | Path | BinaryIO
 SensorSize = tuple[int, int]
 
-CHUNK_EVENTS = 2**17
-"""Events in a chunk, at most: its columns stay in a core's own cache (decided here, measured)."""
-
-SLACK_US = 10_000
-"""How late an event may come in a windowed pass and still be put in its place."""
-
 MAX_HELD = 2**20
 """Events held back for late ones, at most, however dense they are."""
-
-
-class RecordingWarning(UserWarning):
-    """Something is wrong with a recording; what could be read was kept and what was lost was counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawChunk:
-    """Columns in the file's own order, of one length n; a reader's internal currency.
-
-    Args:
-        t: int64 [n], microseconds.
-        x: integer [n], column; uint16 once :meth:`Reader.chunks` has checked it.
-        y: integer [n], row; the same.
-        p: bool [n], True for a brightness increase.
-    """
-
-    t: NDArray[np.int64]
-    x: NDArray[Any]
-    y: NDArray[Any]
-    p: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.t)
-
-    @property
-    def columns(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-        """(t, x, y, p)."""
-        return self.t, self.x, self.y, self.p
-
-    def take(self, index: slice | NDArray[Any]) -> RawChunk:
-        """The events that a slice, a mask or indices select."""
-        return RawChunk(self.t[index], self.x[index], self.y[index], self.p[index])
-
-    @classmethod
-    def allocate(cls, n: int) -> RawChunk:
-        """Uninitialised columns of n events, for a decoder to fill."""
-        return cls(
-            np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.bool_)
-        )
-
-    @classmethod
-    def concatenate(cls, parts: list[RawChunk]) -> RawChunk:
-        """One chunk of several; no copy where there is but one."""
-        parts = [part for part in parts if len(part)]
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            empty = np.empty(0, np.uint16)
-            return cls(np.empty(0, np.int64), empty, empty, np.empty(0, np.bool_))
-        return cls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("t", "x", "y", "p"))
-        )
-
-
-@dataclass
-class Problems:
-    """Counts of what was wrong in the last pass over a recording."""
-
-    dropped_bytes: int = 0
-    unknown_records: int = 0
-    out_of_range: int = 0
-    backward_steps: int = 0
-    late_events: int = 0
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in fields(self))
-
-    def __str__(self) -> str:
-        counts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ", ".join(f"{count} {REMARKS[name]}" for name, count in counts.items() if count)
-
-
-REMARKS = {
-    "dropped_bytes": "bytes at the end dropped (the file is cut)",
-    "unknown_records": "records of no known kind skipped",
-    "out_of_range": "events outside the sensor dropped (is `sensor_size` right?)",
-    "backward_steps": "backward steps in time (sorted, unless raw columns are asked for)",
-    "late_events": f"events dropped because they came more than {SLACK_US} µs late in a windowed pass",
-}
 
 
 class Reader(ABC):
