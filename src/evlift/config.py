@@ -39,12 +39,14 @@ class InputOptions:
             (set in motion through the event simulator; decided here).
         motion: path of the simulated saccades, random3 or nmnist.
         crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
-        normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9, log1p.
+        normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9 or
+            log1p, the last three clip by clip.
         quantile: which quantile of the non-zero counts maps to 1.
-        shift: random shift of the training events, at most this many pixels of the sensor (the papers pad by 4 and crop).
-        rotation: random rotation of the training events, at most this many degrees.
-        scale: random zoom of the training events, at most this share (0.1: from 0.9 to 1.1).
-        drop: share of the training events dropped at random, at most.
+        shift: training sequences move by at most this many pixels of the input (the papers' crop with padding 4).
+        flip: training sequences are mirrored at random (CEP-DVS in the papers; wrong for digits).
+        rotation: training sequences turn by at most this many degrees (15 for CEP-DVS in the papers).
+        zoom: training sequences grow or shrink by at most this share.
+        drop: at most this share of the training events is dropped at random.
     """
 
     steps: int = 10
@@ -56,8 +58,9 @@ class InputOptions:
     normalise: Literal["quantile", "none", "max", "p99.9", "log1p"] = "quantile"
     quantile: float = 0.99
     shift: int = 2
+    flip: bool = False
     rotation: float = 0.0
-    scale: float = 0.0
+    zoom: float = 0.0
     drop: float = 0.0
 
 

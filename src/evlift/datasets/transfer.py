@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evlift.augment import Geometry, RandomGeometry, drop_events
 from evlift.config import InputOptions
 from evlift.datasets.base import Batch
 from evlift.errors import ConfigError, DataError
@@ -45,6 +46,13 @@ class Encoder:
         self.options = options
         self._simulator = Saccades(motion=options.motion, sensor_size=sensor_size)
         self.frames = Frames(steps=options.steps, size=options.size, crop_to_events=options.crop_to_events)
+        self._geometry = RandomGeometry(
+            flip=0.5 if options.flip else 0.0,
+            rotation_deg=options.rotation,
+            padding=options.shift,
+            scale=(1 / (1 + options.zoom), 1 + options.zoom),
+        )
+        self._still = Geometry(options.size)
         self.scale = scale
         if options.normalise != "quantile" or scale is not None:
             self.frames = replace(self.frames, normalise=options.normalise, scale=scale)
@@ -59,7 +67,7 @@ class Encoder:
     def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
         """[T, 2, H, W] frames of one window of a recording."""
         if augment and self.options.drop:
-            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng=rng)
+            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng)
         frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
         return self._moved(frames, rng) if augment else frames
 
@@ -75,8 +83,9 @@ class Encoder:
         return still.expand(self.options.steps, 2, *still.shape[-2:]).contiguous()  # [T, 2, H, W]
 
     def _moved(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
-        """One random shift, rotation and zoom of all frames [..., H, W]."""
-        return frames
+        """One random shift, flip, rotation and zoom of all frames [..., H, W]."""
+        geometry = self._geometry.sample(rng, self.options.size)
+        return frames if geometry == self._still else geometry(frames)
 
 
 def select_window(stream: EventStream, window: str, rng: np.random.Generator) -> EventStream:
