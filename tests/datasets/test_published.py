@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import (
     CEP_ROWS,
@@ -17,9 +18,11 @@ from layouts import (
     omniglot,
     touch,
 )
+from scipy.io import savemat
 
 from evlift.datasets import IMAGES, RECORDINGS, check_disjoint
 from evlift.errors import DataError
+from evlift.events import read_events
 
 
 def test_caltech_pictures_and_recordings_share_objects(tmp_path: Path) -> None:
@@ -125,3 +128,49 @@ def test_cifar10_dvs_needs_all_ten_classes(tmp_path: Path) -> None:
     (tmp_path / "cifar10-dvs/frog").rmdir()
     with pytest.raises(DataError, match="cifar10-dvs/frog"):
         RECORDINGS["cifar10-dvs"](tmp_path)
+
+
+def test_gestures_are_read_from_their_slice(tmp_path: Path) -> None:
+    dvs128_gesture(tmp_path)
+    gestures = RECORDINGS["dvs128-gesture"](tmp_path)
+    assert gestures.load(0).t.tolist() == list(range(0, 1000, 10))
+    assert gestures.load(1).t.tolist() == list(range(2000, 4000, 10))
+    assert gestures.load(0).sensor_size == (128, 128)
+
+
+@pytest.mark.filterwarnings("ignore::evlift.events.RecordingWarning")  # the sensor's size is not in the file
+def test_cep_dvs_reads_vectors_with_signed_polarity(tmp_path: Path) -> None:
+    cep_dvs(tmp_path)
+    columns = {"x": [3, 0, 9], "y": [1, 2, 0], "ts": [5, 70, 900], "p": [1, -1, 1]}
+    file = tmp_path / "cep-dvs/data/MAT/img/0.mat"
+    savemat(file, {name: np.array(values)[:, None] for name, values in columns.items()})
+    stream = RECORDINGS["cep-dvs"](tmp_path).load(0)
+    assert (stream.t.tolist(), stream.x.tolist(), stream.y.tolist()) == ([5, 70, 900], [3, 0, 9], [1, 2, 0])
+    assert stream.p.tolist() == [True, False, True]
+
+
+def test_real_files_in_their_published_places(data_root: Path, tmp_path: Path) -> None:
+    recordings = data_root / "recordings"
+    pair = recordings / "ncaltech101_pair/ncaltech101_faces_easy_image_0001.bin"
+    touch(tmp_path / "ncaltech101/Caltech101/Faces_easy/image_0001.bin", pair.read_bytes())
+    assert len(RECORDINGS["ncaltech101"](tmp_path).load(0)) == 67_445
+    cifar10_dvs(tmp_path)
+    poker = (recordings / "aedat2_dvs128_poker.aedat").read_bytes()
+    (tmp_path / "cifar10-dvs/airplane/cifar10_airplane_0.aedat").write_bytes(poker)
+    stream = RECORDINGS["cifar10-dvs"](tmp_path).load(0)
+    assert stream.sensor_size == (128, 128)
+    assert len(stream) > 0
+
+
+def test_a_real_aedat4_file_is_sliced_in_its_own_time(data_root: Path, tmp_path: Path) -> None:
+    n_omniglot(tmp_path)
+    folder = tmp_path / "n-omniglot/dvs_background/Arcadian/character01"
+    file = next(folder.glob("*.aedat4"))
+    file.write_bytes((data_root / "recordings/aedat4_davis346_traffic.aedat4").read_bytes())
+    whole = read_events(file)
+    start, stop = int(whole.t[1000]), int(whole.t[3000])
+    file.with_suffix(".csv").write_text(f",start,end\n0,{start},{stop}\n")
+    recordings = RECORDINGS["n-omniglot"](tmp_path)
+    position = [item.path for item in recordings].index(file)
+    assert recordings.load(position) == whole.between(start, stop)
+    assert start > 10**15  # the camera's clock, as in the csv files: nothing was shifted to zero

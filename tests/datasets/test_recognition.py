@@ -1,4 +1,4 @@
-"""The digit suites on the real data: exact sizes, no object in two splits, no split that depends on a seed."""
+"""The digit suites on the real data: exact sizes, no object in two splits, splits without a seed."""
 
 from __future__ import annotations
 

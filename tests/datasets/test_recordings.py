@@ -21,12 +21,12 @@ from evlift.events import EventStream
 
 def test_slices_of_a_recording_are_those_of_the_stream(tmp_path: Path) -> None:
     write_bin(tmp_path / "x.bin", n=500)
-    whole = read_recording(Item("x", 0, "x", tmp_path / "x.bin"), (34, 34))
+    whole = read_recording(Item("x", 0, "x", tmp_path / "x.bin"), sensor_size=(34, 34))
     assert len(whole) == 500
     for start, stop in ((None, 100_000), (50_000, None), (50_000, 100_000), (400_000, None)):
         item = Item("x", 0, "x", tmp_path / "x.bin", start_us=start, stop_us=stop)
         expected = whole.between(start or 0, 10**9 if stop is None else stop)
-        assert read_recording(item, (34, 34)) == expected
+        assert read_recording(item, sensor_size=(34, 34)) == expected
     with pytest.raises(DataError, match="to name a file"):
         read_recording(Item("x", 0, "x"))
 

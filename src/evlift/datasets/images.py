@@ -45,6 +45,10 @@ class IdxFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __reduce__(self) -> tuple[type[IdxFile], tuple[Path]]:
+        """Another process reads the file itself instead of getting 47 MB through a pipe."""
+        return IdxFile, (self.path,)
+
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape in the header, for which nothing else is read."""
@@ -102,11 +106,16 @@ def mnist(root: Path | str, split: str = "train") -> Images:
         raise DataError(f"Expected the split of MNIST to be 'train' or 'test', but got '{split}'.")
     folder = require(root, ("mnist/MNIST/raw", "MNIST/raw"), data_set="mnist", source=MNIST_SOURCE)
     pictures = _idx_file(folder / f"{stem}-images-idx3-ubyte")
-    labels = _idx_file(folder / f"{stem}-labels-idx1-ubyte").array
+    return _mnist(split, pictures, _idx_file(folder / f"{stem}-labels-idx1-ubyte"))
+
+
+@lru_cache(maxsize=4)
+def _mnist(split: str, pictures: IdxFile, label_file: IdxFile) -> Images:
+    labels = label_file.array
     if pictures.shape[1:] != (28, 28) or labels.shape != pictures.shape[:1]:
         raise DataError(
-            f"Expected as many labels as pictures of 28x28 in '{folder}', but got pictures {pictures.shape} "
-            f"and labels {labels.shape}."
+            f"Expected a label for each picture of 28x28 in '{pictures.path.parent}', but got pictures "
+            f"{pictures.shape} and labels {labels.shape}."
         )
     items = (
         Item(f"{split}/{i:05d}", int(label), f"mnist/{split}/{i:05d}", pictures.path, i)

@@ -214,8 +214,13 @@ def some(items: Source, n: int, *, seed: int = 0) -> Source:
     """
     if not 0 <= n <= len(items):
         raise DataError(f"Expected at most {len(items)} items from '{items.name}', but got {n}.")
-    order = sorted(range(len(items)), key=lambda i: _order(items[i].object_id, "some", seed))
-    return items.subset(order[:n])
+    return items.subset(ranked(items, seed=seed)[:n])
+
+
+def ranked(items: Sequence[Item], *, seed: int = 0) -> list[int]:
+    """Positions of all items in an order that depends on seed and object ids alone."""
+    keys = [_order(item.object_id, "some", seed) for item in items]
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def disjoint(source: Source, objects: Iterable[str]) -> Source:

@@ -103,7 +103,7 @@ def cep_dvs(root: Path | str) -> Recordings:
         DataError: a missing file, or a row of the label table without a known class.
     """
     items = _cep_items(root, "data/MAT/img", (".mat",))
-    return Recordings("cep-dvs", CEP_CLASSES, items, read_recording)
+    return Recordings("cep-dvs", CEP_CLASSES, items, partial(read_recording, time_unit="us"))
 
 
 @IMAGES.register("cep-dvs")

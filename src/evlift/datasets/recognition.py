@@ -15,11 +15,13 @@ from evlift.datasets.manifest import (
     dose,
     few_shot,
     fold_of_items,
+    ranked,
     some,
     split_by_fold,
 )
 from evlift.datasets.recordings import nmnist, nmnist6789
 from evlift.datasets.wrappers import hide_targets
+from evlift.errors import DataError
 
 SPLIT_SEED = 0
 N_SOURCE = 20_000
@@ -117,9 +119,10 @@ def _source(
 ) -> tuple[Images, Images]:
     """Source pictures and further ones for validation, equally many whatever the leak."""
     free = disjoint(images, recordings.object_ids)
-    pool = some(free, source + N_SOURCE_VAL, seed=SPLIT_SEED)
-    kept = some(pool, source, seed=SPLIT_SEED)
-    val = disjoint(pool, kept.object_ids)
+    if not 0 < source <= len(free) - N_SOURCE_VAL:
+        raise DataError(f"Expected `source` in [1, {len(free) - N_SOURCE_VAL}], but got {source}.")
+    order = ranked(free, seed=SPLIT_SEED)
+    kept, val = free.subset(order[:source]), free.subset(order[source : source + N_SOURCE_VAL])
     if leak == 0:
         return kept, val
     test = recordings.subset(parts.test).object_ids

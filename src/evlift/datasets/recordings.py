@@ -33,18 +33,17 @@ NMNIST_CLASSES = tuple("0123456789")
 NMNIST_SENSOR = (34, 34)
 
 
-def read_recording(item: Item, sensor_size: tuple[int, int] | None = None) -> EventStream:
+def read_recording(item: Item, **options: Any) -> EventStream:
     """The events of one item: its whole file, or the slice ``start_us <= t < stop_us`` of it.
 
     Args:
         item: with a path.
-        sensor_size: (H, W) for formats that do not store it; None: from the file.
+        options: of the format's reader, such as `sensor_size` for formats that do not store it.
     """
     from evlift.events import read_events
 
     if item.path is None:
         raise DataError(f"Expected '{item.name}' to name a file, but it has none.")
-    options: dict[str, Any] = {} if sensor_size is None else {"sensor_size": sensor_size}
     return read_events(item.path, item.start_us, item.stop_us, **options)
 
 
@@ -81,7 +80,8 @@ def recording_folder(
     ]
     if not items:
         raise DataError(f"Expected recordings in subfolders of '{root}', one a class, but found none.")
-    read = partial(read_recording, sensor_size=sensor_size)
+    options: dict[str, Any] = {} if sensor_size is None else {"sensor_size": sensor_size}
+    read = partial(read_recording, **options)
     return Recordings(name, [folder.name for folder in folders], items, read)
 
 
