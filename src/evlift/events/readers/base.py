@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
-from evlift.events.readers.chunk import CHUNK_EVENTS, SLACK_US, Problems, RawChunk, RecordingWarning
+from evlift.events.readers.chunk import (
+    CHUNK_EVENTS,
+    SLACK_US,
+    GrowingColumns,
+    Problems,
+    RawChunk,
+    RecordingWarning,
+)
 from evlift.events.readers.windowing import windows_of
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
@@ -105,7 +112,10 @@ class Reader(ABC):
 
     def columns(self, start_us: int | None = None, stop_us: int | None = None) -> RawChunk:
         """All events with ``start_us <= t < stop_us`` as columns in file order, unsorted."""
-        return RawChunk.concatenate(list(self._within(start_us, stop_us)))
+        found = GrowingColumns()
+        for chunk in self._within(start_us, stop_us):
+            found.append(chunk)
+        return found.filled
 
     def read(self, start_us: int | None = None, stop_us: int | None = None) -> EventStream:
         """All events with ``start_us <= t < stop_us``, stably sorted by time.

@@ -68,6 +68,40 @@ class RawChunk:
         )
 
 
+class GrowingColumns:
+    """Chunks appended end to end, in arrays that double.
+
+    Large arrays get large pages from the system: several times quicker than keeping the chunks and joining them.
+    """
+
+    def __init__(self) -> None:
+        self._columns = RawChunk.allocate(0)
+        self._n = 0
+
+    def append(self, chunk: RawChunk) -> None:
+        """Add a chunk; the first is taken as it is, so that a short recording is not copied at all."""
+        end = self._n + len(chunk)
+        if not self._n:
+            self._columns, self._n = chunk, end
+            return
+        if end > len(self._columns):
+            grown = RawChunk.allocate(max(2 * len(self._columns), end))
+            self._copy(self._columns.take(slice(self._n)), grown, 0)
+            self._columns = grown
+        self._copy(chunk, self._columns, self._n)
+        self._n = end
+
+    @property
+    def filled(self) -> RawChunk:
+        """All events so far, as views."""
+        return self._columns.take(slice(self._n))
+
+    @staticmethod
+    def _copy(source: RawChunk, target: RawChunk, at: int) -> None:
+        for column, place in zip(source.columns, target.columns, strict=True):
+            place[at : at + len(source)] = column
+
+
 @dataclass
 class Problems:
     """Counts of what was wrong in the last pass over a recording."""
