@@ -15,7 +15,8 @@ from evlift.events.readers.base import Problems, RawChunk, Reader, RecordingWarn
 from evlift.events.readers.detect import open_reader
 
 RATE_BINS = 2048
-RATE_BIN_US = 1_000
+RATE_BIN_US = 125
+PEAK_BIN_US = 1_000
 TOP = 5
 EVENTS_A_PIXEL = 0.35
 MIN_GAP_US = 10_000
@@ -29,8 +30,9 @@ class RateCurve:
     Example:
         >>> curve = RateCurve()
         >>> curve.add(np.array([0, 10, 5_000]))
-        >>> curve.bin_us, curve.counts.tolist()
-        (1000, [2, 0, 0, 0, 0, 1])
+        >>> counts, bin_us = curve.binned(1_000)
+        >>> counts.tolist(), bin_us
+        ([2, 0, 0, 0, 0, 1], 1000)
     """
 
     def __init__(self) -> None:
@@ -55,10 +57,13 @@ class RateCurve:
         self._counts += np.bincount(bins, minlength=RATE_BINS)
         self._last_bin = max(self._last_bin, newest // self.bin_us)
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Events a bin [k], up to the last event's."""
-        return self._counts[: self._last_bin + 1]
+    def binned(self, at_least_us: int) -> tuple[NDArray[np.int64], int]:
+        """Events a bin [k] up to the last event's, and the width of a bin in µs."""
+        factor = 1
+        while self.bin_us * factor < at_least_us and factor < RATE_BINS:
+            factor *= 2
+        bins = -(-(self._last_bin + 1) // factor)
+        return self._counts.reshape(-1, factor).sum(axis=1)[:bins], self.bin_us * factor
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class _Tally:
         busiest = sorted(zip(*np.nonzero(hot), strict=True), key=lambda yx: -total[yx])[:TOP]
         shortest = max(MIN_GAP_US, GAP_FACTOR * duration / max(self.events, 1))
         window_ms, window_events = advise_window(self.events, duration, active)
-        bins = self.curve.counts
+        bins, bin_us = self.curve.binned(PEAK_BIN_US)
         return Checkup(
             path=reader.name,
             format=reader.format,
@@ -261,8 +266,8 @@ class _Tally:
             last_us=self.last,
             duration_ms=duration / 1000,
             mean_rate=self.events / seconds if duration else 0.0,
-            peak_rate=float(bins.max() / self.curve.bin_us * 1e6) if len(bins) else 0.0,
-            peak_bin_us=self.curve.bin_us,
+            peak_rate=float(bins.max() / bin_us * 1e6) if len(bins) else 0.0,
+            peak_bin_us=bin_us,
             on_share=float(self.counts[1].sum() / max(self.events, 1)),
             active_share=active / (height * width),
             backward_steps=problems.backward_steps,

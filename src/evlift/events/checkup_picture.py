@@ -17,8 +17,11 @@ BACKGROUND = "#0e1420"
 PANEL = "#151d2c"
 TEXT = "#dfe6f1"
 MUTED = "#8c9ab0"
-ON, OFF = "#ff9d4d", "#4db4ff"
+ON, OFF, BOTH = "#ff9d4d", "#4db4ff", "#fff6ea"
+FAINTEST = 0.3
 SNAPSHOTS = 3
+RATE_POINTS = 300
+MARGIN = 0.05
 
 
 def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
@@ -27,7 +30,7 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
     Example:
         >>> picture("recording.raw", "recording.png")  # doctest: +SKIP
 
-    Left all events (ON warm, OFF cold, brightness logarithmic), right three windows of the advised length, below
+    Left all events (ON warm, OFF cold, both white), right three windows of the advised length, below
     the rate over time with those windows marked. Two passes over the file, in constant memory.
 
     Args:
@@ -44,14 +47,17 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
     checkup = examine(path, **options)
     starts = _snapshot_starts(checkup)
     shots = _snapshots(path, checkup, starts, options)
-    figure = Figure(figsize=(12.8, 8.0), dpi=120, facecolor=BACKGROUND)
+    width = min(
+        max(6.4 * checkup.width / checkup.height + 0.9, 9.6), 14.0
+    )  # inches: as wide as the sensor asks
+    figure = Figure(figsize=(width, 8.0), dpi=120, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         SNAPSHOTS + 1,
         2,
-        width_ratios=(3.1, 1),
+        width_ratios=(3.3, 1),
         height_ratios=(1, 1, 1, 0.85),
-        left=0.055,
+        left=MARGIN,
         right=0.975,
         top=0.86,
         bottom=0.085,
@@ -60,31 +66,33 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
     )
     _draw_title(figure, checkup)
     main = figure.add_subplot(grid[:SNAPSHOTS, 0])
-    _draw_events(main, checkup.counts, "all events")
+    _draw_events(main, checkup.counts, "all events" if checkup.events else "no events")
     _mark_hot_pixels(main, checkup)
     for i, (start, shot) in enumerate(zip(starts, shots, strict=True)):
         axes = figure.add_subplot(grid[i, 1])
-        seconds = (start - (checkup.first_us or 0)) / 1e6
-        _draw_events(axes, shot, f"{_number(checkup.window_ms)} ms from {_number(seconds)} s")
+        after = (start - (checkup.first_us or 0)) / 1000
+        _draw_events(axes, shot, f"{_number(checkup.window_ms)} ms from {_number(after)} ms on")
     _draw_rate(figure.add_subplot(grid[SNAPSHOTS, :]), checkup, starts)
     figure.savefig(out, facecolor=BACKGROUND)
     return checkup
 
 
 def colour(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts [2, H, W] (OFF, ON) as an RGB picture [H, W, 3] in 0 to 1; brightness is logarithmic."""
+    """Counts [2, H, W] (OFF, ON) as an RGB picture [H, W, 3] in 0 to 1: hue by polarity, brightness by count.
+
+    The busiest 0.5 % of the active pixels are at full brightness, and a single event can still be seen.
+    """
     from matplotlib.colors import to_rgb
 
-    base = np.array(to_rgb(PANEL))
-    picture = np.broadcast_to(base, (*counts.shape[1:], 3)).copy()
-    active = counts[counts > 0]
-    if not active.size:
-        return picture
-    top = np.log1p(max(float(np.percentile(active, 99)), 1.0))
-    for plane, name in zip(counts, (OFF, ON), strict=True):
-        strength = np.minimum(np.log1p(plane) / top, 1.0)[..., None]  # [H, W] → [H, W, 1]
-        picture += strength * (np.array(to_rgb(name)) - base)
-    return np.clip(picture, 0.0, 1.0)
+    base, on, off, both = (np.array(to_rgb(name)) for name in (PANEL, ON, OFF, BOTH))
+    total = counts.sum(axis=0)  # [2, H, W] → [H, W]
+    if not total.any():
+        return np.broadcast_to(base, (*total.shape, 3)).copy()
+    top = max(float(np.percentile(total[total > 0], 99.5)), 1.0)
+    strength = FAINTEST + (1 - FAINTEST) * np.minimum(total / top, 1.0) ** 0.6
+    lean = ((counts[1] - counts[0]) / np.maximum(total, 1))[..., None]  # [H, W, 1], -1 all OFF to 1 all ON
+    hue = both + np.maximum(lean, 0) * (on - both) + np.maximum(-lean, 0) * (off - both)
+    return np.where(total[..., None] > 0, base + strength[..., None] * (hue - base), base)
 
 
 def _snapshot_starts(checkup: Checkup) -> list[int]:
@@ -122,17 +130,18 @@ def _add(counts: NDArray[np.int64], chunk: RawChunk, start_us: int, stop_us: int
 
 def _draw_title(figure: Any, checkup: Checkup) -> None:
     facts = {name: value for name, value in checkup.rows() if name != "advice"}
-    figure.text(0.055, 0.945, Path(checkup.path).name, color=TEXT, fontsize=17, fontweight="bold")
+    figure.text(MARGIN, 0.945, Path(checkup.path).name, color=TEXT, fontsize=17, fontweight="bold")
     line = f"{facts['format'].upper()}   ·   {facts['sensor']}   ·   {facts['events']} events   ·   "
     line += f"{_number(checkup.duration_ms)} ms   ·   {facts['rate'].split(' mean')[0]} mean"
     line += f"   ·   {checkup.on_share:.0%} ON   ·   {checkup.active_share:.0%} of pixels active"
-    figure.text(0.055, 0.905, line, color=MUTED, fontsize=10.5)
-    for x, name, shade in ((0.93, "ON", ON), (0.963, "OFF", OFF)):
-        figure.text(x, 0.905, name, color=shade, fontsize=10.5, fontweight="bold", ha="right")
+    figure.text(MARGIN, 0.905, line, color=MUTED, fontsize=10.5)
+    for x, name, shade in ((0.925, "ON", ON), (0.975, "OFF", OFF)):
+        figure.text(x, 0.945, name, color=shade, fontsize=10.5, fontweight="bold", ha="right")
 
 
 def _draw_events(axes: Any, counts: NDArray[np.int64], title: str) -> None:
     axes.imshow(colour(counts), interpolation="nearest", aspect="equal")
+    axes.set_anchor("W")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -152,10 +161,10 @@ def _mark_hot_pixels(axes: Any, checkup: Checkup) -> None:
 
 
 def _draw_rate(axes: Any, checkup: Checkup, starts: list[int]) -> None:
-    curve = checkup.curve
+    counts, bin_us = checkup.curve.binned(round(checkup.duration_ms * 1000 / RATE_POINTS))
+    ms = np.arange(len(counts) + 1) * bin_us / 1000
+    rate = counts / bin_us * 1e6
     axes.set_facecolor(PANEL)
-    ms = np.arange(len(curve.counts) + 1) * curve.bin_us / 1000
-    rate = curve.counts / curve.bin_us * 1e6
     unit, scale = ("Mev/s", 1e6) if rate.size and rate.max() >= 1e6 else ("kev/s", 1e3)
     axes.stairs(rate / scale, ms, fill=True, color="#c9a7ff", alpha=0.25)
     axes.stairs(rate / scale, ms, color="#c9a7ff", linewidth=1.1)
@@ -166,11 +175,10 @@ def _draw_rate(axes: Any, checkup: Checkup, starts: list[int]) -> None:
         first = (gap.start_us - (checkup.first_us or 0)) / 1000
         axes.axvspan(first, first + gap.duration_us / 1000, color="#ff5470", alpha=0.15, linewidth=0)
     axes.set_xlim(0, max(checkup.duration_ms, 1e-3))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(float(rate.max(initial=0.0)) / scale * 1.08, 1e-3))
     axes.set_xlabel("ms from the first event", color=MUTED, fontsize=9)
-    axes.set_ylabel(unit, color=MUTED, fontsize=9)
     axes.set_title(
-        f"events over time, in bins of {_number(curve.bin_us / 1000)} ms", color=MUTED, fontsize=9, loc="left"
+        f"rate in {unit}, over bins of {_number(bin_us / 1000)} ms", color=MUTED, fontsize=9, loc="left"
     )
     axes.tick_params(colors=MUTED, labelsize=8)
     axes.grid(axis="y", color="#2a3548", linewidth=0.6)
