@@ -129,7 +129,15 @@ def simulate_frames(
     off = _threshold_map(threshold_off, size, "threshold_off")
     reference, blind = state.reference.copy(), state.blind_until_us.copy()
     packed = crossings(
-        frames, times, on, off, float(refractory_us), state.log_frame, reference, blind, state.time_us
+        frames.reshape(len(frames), -1),  # [N, H, W] → [N, H·W]
+        times,
+        on.ravel(),
+        off.ravel(),
+        float(refractory_us),
+        state.log_frame.ravel(),
+        reference.ravel(),
+        blind.ravel(),
+        state.time_us,
     )
     events = _unpacked(packed, state.time_us, size)
     return events, PixelState(int(times[-1]), frames[-1].copy(), reference, blind)
@@ -149,7 +157,7 @@ def _unpacked(packed: NDArray[np.int64], start_us: int, size: tuple[int, int]) -
 
     n = len(packed)
     t, x, y, p = np.empty(n, np.int64), np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.bool_)
-    unpack(packed, start_us, t, x, y, p)
+    unpack(packed, start_us, size[1], t, x, y, p)
     return EventStream(t, x, y, p, size)
 
 

@@ -1,6 +1,6 @@
 """Compiled loops of the simulator: pictures that move, threshold crossings, order by microsecond.
 
-An event in flight is one int64: time since the call's start << 31 | row << 16 | column << 1 | polarity.
+An event in flight is one int64: time since the call's start << 32 | pixel << 1 | polarity.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-TIME_SHIFT = 31
-ROW_SHIFT = 16
+TIME_SHIFT = 32
+BLOCK = 128  # pixels that are looked at together, and skipped together if none fires
 
 
 @njit(cache=True, nogil=True)
@@ -64,57 +64,72 @@ def shift_frames(phases: Array, origin: Array, out: Array) -> None:
         fy, fx = np.float32(origin[k, 0] - row), np.float32(origin[k, 1] - column)
         one = np.float32(1.0)
         w00, w01, w10, w11 = (one - fy) * (one - fx), (one - fy) * fx, fy * (one - fx), fy * fx
+        # Slices, since an index that may be negative keeps the compiler from vectorising.
         y0, x0 = row // parts, column // parts
         y1, x1 = (row + 1) // parts, (column + 1) // parts
-        p00 = phases[row % parts, column % parts]
-        p01 = phases[row % parts, (column + 1) % parts]
-        p10 = phases[(row + 1) % parts, column % parts]
-        p11 = phases[(row + 1) % parts, (column + 1) % parts]
+        p00 = phases[row % parts, column % parts, y0 : y0 + height, x0 : x0 + width]
+        p01 = phases[row % parts, (column + 1) % parts, y0 : y0 + height, x1 : x1 + width]
+        p10 = phases[(row + 1) % parts, column % parts, y1 : y1 + height, x0 : x0 + width]
+        p11 = phases[(row + 1) % parts, (column + 1) % parts, y1 : y1 + height, x1 : x1 + width]
+        frame = out[k]
         for i in range(height):
             for j in range(width):
-                out[k, i, j] = (
-                    w00 * p00[y0 + i, x0 + j]
-                    + w01 * p01[y0 + i, x1 + j]
-                    + w10 * p10[y1 + i, x0 + j]
-                    + w11 * p11[y1 + i, x1 + j]
-                )
+                frame[i, j] = w00 * p00[i, j] + w01 * p01[i, j] + w10 * p10[i, j] + w11 * p11[i, j]
 
 
 @njit(cache=True, nogil=True)
 def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None:
     """Sort ``keys[first:last]`` stably by time; all times lie in ``[base, base + span]``."""
-    counts = np.zeros(257, np.int64)
+    bits = 0
+    while span >> bits:
+        bits += 1
+    passes = (bits + 7) // 8
+    digit_bits = (bits + passes - 1) // passes
+    mask = (1 << digit_bits) - 1
+    counts = np.empty(mask + 2, np.int64)
     scratch = np.empty(last - first, np.int64)
-    shift = 0
-    while span >> shift:
+    for step in range(passes):
+        shift = step * digit_bits
         counts[:] = 0
         for i in range(first, last):
-            counts[((((keys[i] >> TIME_SHIFT) - base) >> shift) & 255) + 1] += 1
-        for digit in range(256):
+            counts[((((keys[i] >> TIME_SHIFT) - base) >> shift) & mask) + 1] += 1
+        for digit in range(mask):
             counts[digit + 1] += counts[digit]
         for i in range(first, last):
-            digit = (((keys[i] >> TIME_SHIFT) - base) >> shift) & 255
+            digit = (((keys[i] >> TIME_SHIFT) - base) >> shift) & mask
             scratch[counts[digit]] = keys[i]
             counts[digit] += 1
         keys[first:last] = scratch
-        shift += 8
 
 
 @njit(cache=True, nogil=True)
-def _row_is_quiet(frame: Array, reference: Array, on: Array, off: Array, y: int) -> bool:
+def _is_quiet(frame: Array, reference: Array, on: Array, off: Array, first: int, last: int) -> bool:
     hits = np.int32(0)
-    for x in range(frame.shape[1]):
-        change = frame[y, x] - reference[y, x]
-        hits += np.int32((change >= on[y, x]) | (change <= -off[y, x]))
+    for i in range(first, last):
+        change = frame[i] - reference[i]
+        hits += np.int32((change >= on[i]) | (change <= -off[i]))
     return hits == 0
 
 
 @njit(cache=True, nogil=True)
-def _row_can_see(blind_until: Array, start: int, y: int) -> bool:
-    hits = np.int32(0)
-    for x in range(blind_until.shape[1]):
-        hits += np.int32(blind_until[y, x] > start)
-    return hits == 0
+def _active(
+    frame: Array,
+    reference: Array,
+    on: Array,
+    off: Array,
+    blind_until: Array,
+    start: int,
+    first: int,
+    last: int,
+    active: Array,
+) -> int:
+    """Write those of the pixels first..last that may fire to the front of `active` and return their number."""
+    n = 0
+    for i in range(first, last):
+        change = frame[i] - reference[i]
+        active[n] = i
+        n += (change >= on[i]) | (change <= -off[i]) | (blind_until[i] > start)
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -127,43 +142,42 @@ def _grown(keys: Array, needed: int) -> Array:
 @njit(cache=True, nogil=True)
 def _fire(
     a: float,
-    slope: float,
-    value: float,
+    b: float,
     on: float,
     off: float,
     refractory: float,
+    reference: float,
+    blind: float,
     start: int,
     stop: int,
     zero: int,
-    y: int,
-    x: int,
-    reference: Array,
-    blind_until: Array,
+    label: int,
     keys: Array,
     n: int,
-) -> int:
-    """Append the events of pixel (y, x), whose log intensity goes from `a` with `slope` (a µs) to `value`."""
-    label = (y << ROW_SHIFT) | (x << 1)
+) -> tuple[int, float, float]:
+    """Append the events of one pixel whose log intensity goes from `a` to `b`: (n, reference, end of blindness)."""
+    rise = np.float64(b) - a
+    span = float(stop - start)
+    if blind > start:
+        reference = np.float32(a + rise * ((blind - start) / span))
+    lag_per_log = span / rise if rise != 0.0 else 0.0
     while True:
-        change = value - reference[y, x]
-        if change >= on:
-            step = on
-        elif change <= -off:
-            step = -off
-        else:
-            return n
+        change = b - reference
+        up = change >= on
+        if not up and change > -off:
+            return n, reference, blind
+        crossed = reference + on if up else reference - off
         # A threshold that was lowered between two calls is found crossed at the start.
-        lag = (reference[y, x] + step - a) / slope if slope != 0.0 else 0.0
-        time = start + min(max(lag, 0.0), float(stop - start))
-        keys[n] = (np.int64(time - zero) << TIME_SHIFT) | label | np.int64(step > 0)
+        lag = min(max((crossed - np.float64(a)) * lag_per_log, 0.0), span)
+        keys[n] = (np.int64(start - zero + lag) << TIME_SHIFT) | label | np.int64(up)
         n += 1
         if refractory <= 0:
-            reference[y, x] += step
+            reference = crossed
             continue
-        blind_until[y, x] = time + refractory
-        if blind_until[y, x] > stop:
-            return n
-        reference[y, x] = a + slope * (blind_until[y, x] - start)
+        blind = start + lag + refractory
+        if blind > stop:
+            return n, reference, blind
+        reference = np.float32(a + rise * ((blind - start) / span))
 
 
 @njit(cache=True, nogil=True)
@@ -178,37 +192,47 @@ def crossings(
     blind_until: Array,
     start: int,
 ) -> Array:
-    """Events of log frames [N, H, W] at `times` [N] µs, packed and sorted; `reference`, `blind_until` change.
+    """Events of log frames [N, P] at `times` [N] µs, packed and sorted; `reference`, `blind_until` change.
 
     `previous` is the log frame at time `start`. A pixel fires when its log intensity, linear between two
-    frames, has moved by `on` [H, W] up or `off` [H, W] down from `reference`. Without `refractory` (µs) the
+    frames, has moved by `on` [P] up or `off` [P] down from `reference`. Without `refractory` (µs) the
     reference moves by the threshold; with it the pixel is held in reset: it is blind until the time in
     `blind_until` and refers to the value at that time.
     """
-    height, width = frames.shape[1:]
-    zero = start
-    keys = np.empty(max(1024, height * width), np.int64)
+    zero, pixels = start, frames.shape[1]
+    held = refractory > 0 or blind_until.max() > start
+    keys = np.empty(max(1024, pixels), np.int64)
+    active = np.empty(BLOCK + 1, np.int64)
     n = 0
     for k in range(len(frames)):
         stop, first, frame = times[k], n, frames[k]
-        for y in range(height):
-            awake = refractory <= 0 or _row_can_see(blind_until, start, y)
-            if awake and _row_is_quiet(frame, reference, on, off, y):
+        for begin in range(0, pixels, BLOCK):
+            # Unsigned, since an index that may be negative keeps the compiler from vectorising.
+            low, high = np.uint64(begin), np.uint64(min(begin + BLOCK, pixels))
+            if not held and _is_quiet(frame, reference, on, off, low, high):
                 continue
-            for x in range(width):
-                a, b, blind = previous[y, x], frame[y, x], blind_until[y, x]
-                change = b - reference[y, x]
-                if blind > stop or (blind <= start and -off[y, x] < change < on[y, x]):
+            for j in range(_active(frame, reference, on, off, blind_until, start, low, high, active)):
+                i = active[j]
+                if blind_until[i] > stop:
                     continue
-                slope = (np.float64(b) - a) / (stop - start)
-                if blind > start:
-                    reference[y, x] = a + slope * (blind - start)
-                up, down = on[y, x], off[y, x]
-                room = n + 2 + int((abs(change) + abs(b - a)) / min(up, down))
+                a, b = previous[i], frame[i]
+                room = n + 2 + int((abs(b - reference[i]) + abs(b - a)) / min(on[i], off[i]))
                 if room > len(keys):
                     keys = _grown(keys, room)
-                n = _fire(
-                    a, slope, b, up, down, refractory, start, stop, zero, y, x, reference, blind_until, keys, n
+                n, reference[i], blind_until[i] = _fire(
+                    a,
+                    b,
+                    on[i],
+                    off[i],
+                    refractory,
+                    reference[i],
+                    blind_until[i],
+                    start,
+                    stop,
+                    zero,
+                    i << 1,
+                    keys,
+                    n,
                 )
         radix_sort(keys, first, n, start - zero, stop - start)
         previous, start = frame, stop
@@ -216,11 +240,13 @@ def crossings(
 
 
 @njit(cache=True, nogil=True)
-def unpack(keys: Array, start: int, t: Array, x: Array, y: Array, p: Array) -> None:
+def unpack(keys: Array, start: int, width: int, t: Array, x: Array, y: Array, p: Array) -> None:
     """Spread packed events [n] over the four columns [n]."""
     for i in range(len(keys)):
         key = keys[i]
         t[i] = (key >> TIME_SHIFT) + start
-        y[i] = (key >> ROW_SHIFT) & 0x7FFF
-        x[i] = (key >> 1) & 0x7FFF
+        pixel = np.uint32(key & 0xFFFFFFFF) >> np.uint32(1)
+        row = pixel // np.uint32(width)
+        y[i] = row
+        x[i] = pixel - row * np.uint32(width)
         p[i] = (key & 1) == 1
