@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    part = final.with_name(f".{final.stem}.{writer}.part{final.suffix}")
     try:
         yield part
         _flush(part)

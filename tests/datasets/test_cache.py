@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,3 +103,18 @@ def test_size_and_clear(tmp_path: Path) -> None:
     assert total == sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
     assert cache.clear() == 3
     assert cache.size() == (0, 0)
+
+
+def test_threads_may_fill_one_entry_at_the_same_time(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    start = threading.Barrier(8)
+
+    def compute() -> np.ndarray:
+        start.wait()
+        return np.arange(100_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        arrays = list(pool.map(lambda _: cache.get("ab", compute), range(8)))
+    assert all(np.array_equal(array, np.arange(100_000)) for array in arrays)
+    assert cache.size()[0] == 1
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == ["ab.npy"]

@@ -6,6 +6,8 @@ import itertools
 import os
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,10 @@ def test_missing_data_are_named_with_their_place_and_origin(registry: Any, name:
     assert str(tmp_path / "nowhere") in message
     assert "but it is not there. " in message
     assert "folder" in name or (f"data set '{name}'" in message and "It comes from https://" in message)
+
+
+def test_importing_the_data_sets_loads_nothing_heavy() -> None:
+    heavy = ("torch", "numba", "scipy", "sklearn", "PIL", "h5py", "urllib.request")
+    code = f"import sys, evlift.datasets; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

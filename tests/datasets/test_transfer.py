@@ -1,0 +1,191 @@
+"""From recordings and pictures to batches: windows, pairing, encodings, and draws that depend on the step alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny
+
+from evlift import api
+from evlift.config import InputOptions, parse_recipe
+from evlift.datasets.suites import SUITES, data_root, folders_suite, simulated_digits_suite
+from evlift.datasets.transfer import Encoder, Feeder, select_window
+from evlift.errors import ConfigError, DataError
+from evlift.events import EventStream
+
+
+@pytest.fixture(scope="module")
+def task():
+    return simulated_digits_suite(labels_per_class=2, recordings=100)
+
+
+def feeder(task, **changes):
+    recipe = parse_recipe(tiny(**changes))
+    return api.build_feeder(recipe, task, api.build_method(recipe, task))
+
+
+@pytest.mark.parametrize("encoding", ["constant", "saccade"])
+def test_a_batch_depends_on_seed_and_step_alone(task, encoding):
+    changes = {"method": {"name": "tmkt"}, "input": {"encoding": encoding, "window": "mixed", "drop": 0.2}}
+    one, other = feeder(task, **changes), feeder(task, **changes)
+    for step in range(5):
+        one.batch(step)  # what came before does not matter
+    a, b = one.batch(7), other.batch(7)
+    assert torch.equal(a.image, b.image)
+    assert torch.equal(a.events, b.events)
+    assert not torch.equal(a.events, one.batch(8).events)
+    seeded = feeder(task, **changes, train={"seed": 1})
+    assert not torch.equal(a.events, seeded.batch(7).events)
+
+
+def test_partners_share_the_class_and_shapes(task):
+    batch = feeder(task, method={"name": "tmkt"}).batch(0)
+    assert torch.equal(batch.image_target, batch.event_target)
+    assert batch.image.shape == batch.events.shape == (8, 3, 2, 28, 28)
+    assert batch.image.dtype == batch.events.dtype == torch.float32
+
+
+def test_a_method_gets_only_the_sides_that_it_uses(task):
+    source = feeder(task, method={"name": "source-only"}).batch(0)
+    assert source.events is None
+    assert source.event_target is None
+    events = feeder(task).batch(0)
+    assert events.image is None
+
+
+def test_an_epoch_shows_every_recording_once(task):
+    found = feeder(task, train={"batch_size": 10})
+    seen = np.concatenate([found.batch(step).event_target.numpy() for step in range(2)])
+    assert sorted(seen) == sorted(task.train.targets)
+
+
+def test_constant_encoding_repeats_the_picture(task):
+    image = feeder(task, method={"name": "source-only"}, input={"shift": 0}).batch(0).image
+    assert torch.equal(image, image[:, :1, :1].expand_as(image))
+    assert image.amax() <= 1
+
+
+def test_colour_pictures_become_their_value_channel():
+    encoder = Encoder(InputOptions(steps=2, size=(4, 4), normalise="none"), (4, 4))
+    colour = np.zeros((4, 4, 3), np.uint8)
+    colour[..., 0], colour[..., 1] = 51, 255
+    clip = encoder.picture(colour, np.random.default_rng(0), augment=False, window="full")
+    assert torch.equal(clip, torch.ones(2, 2, 4, 4))
+
+
+def test_evaluation_walks_a_split_in_order_without_augmentation(task):
+    found = feeder(task, input={"shift": 4, "drop": 0.5})
+    batches = list(found.evaluation("val", batch_size=7))
+    assert [name for batch in batches for name in batch.names] == [item.name for item in task.val]
+    again = torch.cat([batch.events for batch in found.evaluation("val", batch_size=20)])
+    assert torch.equal(torch.cat([batch.events for batch in batches]), again)
+
+
+def test_hidden_labels_stay_hidden(task):
+    batch = next(iter(feeder(task).evaluation("unlabelled")))
+    assert (batch.event_target == -1).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_windows(random_stream, seed):
+    def select(kind):
+        return select_window(random_stream, kind, np.random.default_rng(seed))
+
+    assert select("full") == random_stream
+    third = select("saccade")
+    assert 0.3 < third.duration_us / random_stream.duration_us <= 0.34
+    first = select("first300")
+    assert len(first) == 300
+    assert first.t[0] >= random_stream.t[0]
+    assert select("mixed") in (select("full"), third, first) or len(select("mixed")) > 0
+
+
+@pytest.mark.parametrize("window", ["full", "saccade", "first300", "mixed"])
+def test_empty_and_short_streams_are_safe(window):
+    rng = np.random.default_rng(0)
+    assert len(select_window(EventStream.empty((4, 4)), window, rng)) == 0
+    one = EventStream.from_columns([5], [1], [1], [1], sensor_size=(4, 4))
+    assert len(select_window(one, window, rng)) <= 1
+    encoder = Encoder(InputOptions(steps=2, size=(4, 4), normalise="none"), (4, 4))
+    for stream in (EventStream.empty((4, 4)), one):
+        assert encoder.events(stream, rng, augment=True, window=window).shape == (2, 2, 4, 4)
+
+
+def test_an_unknown_window_is_refused(random_stream):
+    with pytest.raises(ConfigError, match="window"):
+        select_window(random_stream, "half", np.random.default_rng(0))
+
+
+def test_the_count_scale_is_the_quantile_of_the_training_counts(task):
+    found = feeder(task, input={"quantile": 0.5, "shift": 0})
+    plain = Encoder(InputOptions(steps=3, normalise="none"), task.sensor_size)
+    counts = torch.stack([plain.frames(task.train.load(i)) for i in range(len(task.train))])
+    assert found.encoder.scale == pytest.approx(float(counts[counts > 0].median()), rel=1e-5)
+
+
+def test_a_class_without_pictures_is_named(task):
+    import dataclasses
+
+    few = task.source.subset(np.flatnonzero(task.source.targets != 3))
+    with pytest.raises(DataError, match="classes 3"):
+        feeder(dataclasses.replace(task, source=few), method={"name": "tmkt"})
+
+
+def test_splits_share_no_object(task):
+    parts = {name: set(getattr(task, name).object_ids) for name in ("source", "source_val", "train", "val", "test")}
+    names = list(parts)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            assert not parts[one] & parts[other], (one, other)
+
+
+def test_simulated_recordings_do_not_change_between_calls(task):
+    again = simulated_digits_suite(labels_per_class=2, recordings=100)
+    assert again.split == task.split
+    assert again.train.load(0) == task.train.load(0)
+
+
+def test_a_missing_data_root_says_what_to_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("EVLIFT_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="EVLIFT_DATA"):
+        data_root()
+
+
+def test_own_folders(tmp_path):
+    from PIL import Image
+
+    import evlift
+
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "events" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+            columns = (np.sort(rng.integers(0, 9000, 400)), rng.integers(0, 30, 400), rng.integers(0, 20, 400))
+            stream = EventStream.from_columns(*columns, rng.random(400) < 0.5, sensor_size=(20, 30))
+            evlift.write_events(tmp_path / "events" / name / f"{i}.npz", stream)
+    task = folders_suite(images=str(tmp_path / "images"), recordings=str(tmp_path / "events"))
+    assert (task.classes, task.sensor_size) == (("left", "right"), (20, 30))
+    assert (len(task.train), len(task.val), len(task.test)) == (6, 2, 2)
+    data = {"name": "folders", "images": str(tmp_path / "images"), "recordings": str(tmp_path / "events")}
+    run = evlift.train(tiny(data=data, method={"name": "kt"}), tmp_path / "run")
+    found = list(evlift.predict(run.folder, tmp_path / "events" / "left" / "0.npz", n_events=150))
+    assert [p.events for p in found] == [150, 150, 100]
+    assert all(p.label in ("left", "right") and 0.5 <= p.confidence <= 1 for p in found)
+
+
+def test_every_suite_is_registered():
+    assert {"digits", "digits6789", "folders", "simulated-digits"} <= set(SUITES)
+
+
+def test_digits_on_the_real_recordings(data_root, tmp_path):
+    task = SUITES["digits"](root=str(data_root), labels_per_class=1)
+    assert (len(task.train), len(task.unlabelled), len(task.val), len(task.test)) == (10, 600, 200, 200)
+    assert len(task.source) == 20_000
+    batch = Feeder(
+        task, InputOptions(), api.build_method(parse_recipe(tiny(method={"name": "tmkt"})), task), batch_size=4, seed=0
+    ).batch(0)
+    assert batch.events.shape == (4, 10, 2, 28, 28)
+    assert batch.events.amax() > 0.5
