@@ -54,7 +54,7 @@ def test_sliding_follows_the_cube_of_the_progress():
 
 
 def test_the_total_equals_a_loop_over_time():
-    method, batch = build("kt", sliding=False, alpha=0.7, tet_lambda=0.01).eval(), pairs()
+    method, batch = build("kt", sliding=False, alpha=0.7, tet_lambda=0.01), pairs()
     with torch.no_grad():
         method.step_logit.copy_(torch.tensor([1.0, -1.0, 0.5, 2.0]))
     static = method.student(batch.image, head="image", taps=True)
@@ -64,12 +64,13 @@ def test_the_total_equals_a_loop_over_time():
     for t, logit in enumerate((1.0, -1.0, 0.5, 2.0)):
         s = torch.sigmoid(torch.tensor(logit))
         distance = 1 - abs(linear_cka(static.potential[:, t], events.potential[:, t]))
+        assert distance > 0 or t == 0  # the last layer is silent in the first step
         expected = expected + ((1 - s) * label[t] + 0.7 * s * distance) / STEPS
     torch.testing.assert_close(method.step(batch, START).loss, expected)
 
 
 def test_without_regularisation_the_sums_have_weight_one():
-    method = build("kt", regularised=False, sliding=False, alpha=0.7).eval()
+    method = build("kt", regularised=False, sliding=False, alpha=0.7)
     output: StepOutput = method.step(pairs(), START)
     parts = output.parts
     total = parts["label_static"] + parts["label_events"] + 0.7 * parts["alignment"]

@@ -133,11 +133,14 @@ def random_clips(seed: int, batch: int, steps: int, size: int) -> tuple[torch.Te
 
 
 @settings(max_examples=60, deadline=None)
-@given(clips)
-def test_prefix_is_the_image_and_suffix_the_events(clip):
+@given(clips, st.sampled_from(["defective", "renormalised"]))
+def test_prefix_is_the_image_and_suffix_the_events(clip, law):
     seed, batch, steps, size, ratio = clip
+    if law == "renormalised":
+        least = (steps + 1) / (2 * steps)
+        ratio = min(1.0, least + ratio * (1 - least))
     image, events = random_clips(seed, batch, steps, size)
-    mixed = Mixer("timestep")(image, events, ratio, generator(seed))
+    mixed = Mixer("timestep", law)(image, events, ratio, generator(seed))
     assert (mixed.modality.diff(dim=1) >= 0).all()
     assert mixed.modality.unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
     torch.testing.assert_close(mixed.ratio, mixed.modality.mean(1))
