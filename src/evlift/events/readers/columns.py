@@ -57,8 +57,9 @@ def check_unit(time_unit: str | None) -> str | None:
 def detect_order(sample: Sequence[NDArray[Any]], name: str) -> str:
     """The order of four unnamed columns by what is plausible, such as "txyp".
 
-    Polarity holds nothing but -1, 0 and 1, in both signs if a column does; time steps back least often and,
-    if that leaves a choice, ends highest. The two that remain are x, then y. Source: decided here.
+    Polarity holds nothing but -1, 0 and 1, in both signs if a column does; time alone has fractions, or else
+    steps back least often and, if that leaves a choice, ends highest. The two that remain are x, then y.
+    Source: decided here.
 
     Args:
         sample: four columns [n].
@@ -76,7 +77,9 @@ def detect_order(sample: Sequence[NDArray[Any]], name: str) -> str:
         )
     polarity = min(reversed(signs), key=lambda i: float(np.ptp(values[i]) == 0.0))
     rest = [i for i in range(4) if i != polarity]
-    time = max(rest, key=lambda i: (float(np.mean(np.diff(values[i]) >= 0)), float(values[i].max())))
+    backwards = [np.count_nonzero(np.diff(column) < 0) for column in values]
+    broken = [i for i in rest if detect_unit(values[i]) == "s"]
+    time = broken[0] if len(broken) == 1 else max(rest, key=lambda i: (-backwards[i], float(values[i].max())))
     x, y = (i for i in rest if i != time)
     letters = {time: "t", x: "x", y: "y", polarity: "p"}
     return "".join(letters[i] for i in range(4))

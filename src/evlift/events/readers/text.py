@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,12 +31,25 @@ def _fields(line: str) -> list[str]:
     return [field for field in GAPS.split(line.strip()) if field]
 
 
-def _numbers(line: str) -> list[float] | None:
-    """The numbers of a line, or None if it holds anything else."""
-    try:
-        return [float(field) for field in _fields(line)] or None
-    except ValueError:
-        return None
+def _numbers(line: str) -> list[float]:
+    """The numbers of a line, NaN for a field that is none."""
+    values = []
+    for field in _fields(line):
+        try:
+            values.append(float(field))
+        except ValueError:
+            values.append(math.nan)
+    return values
+
+
+def _whole(lines: list[str]) -> list[str]:
+    """Without a last line that is cut off, unless it is the only one."""
+    return lines[:-1] if len(lines) > 1 and not lines[-1].endswith("\n") else lines
+
+
+def _is_event(values: list[float]) -> bool:
+    """Whether a line holds four numbers; further fields may be anything."""
+    return sum(map(math.isfinite, values)) >= 4
 
 
 @READERS.register("text")
@@ -82,14 +96,13 @@ class TextReader(RecordReader):
         lines = head.decode("ascii", "replace").splitlines()[:-1] or [head.decode("ascii", "replace")]
         lines = [line for line in lines[:200] if line.strip() and line.lstrip()[0] not in "#%"]
         rows = [_numbers(line) for line in lines[1:] or lines]
-        return not lines or any(row is not None and 4 <= len(row) <= 8 for row in rows)
+        return not lines or any(_is_event(row) and len(row) <= 8 for row in rows)
 
     def _read_header(self, file: io.BufferedReader, sensor_size: SensorSize | None) -> SensorSize:
         head = file.peek(MAX_LINE)[:MAX_LINE]
         lines = head.decode("ascii", "replace").splitlines(keepends=True)
         skip, names, stated = self._preamble(lines)
-        whole = lines[skip:-1] if len(lines) > skip + 1 else lines[skip:]
-        rows = [row for row in map(_numbers, whole) if row is not None and len(row) >= 4]
+        rows = [row for row in map(_numbers, _whole(lines[skip:])) if _is_event(row)]
         detected = self._settle(names, rows)
         size = sensor_size or stated
         file.read(sum(len(line) for line in lines[:skip]))
@@ -105,9 +118,9 @@ class TextReader(RecordReader):
         size: SensorSize | None = None
         for skip, line in enumerate(lines):
             values = _numbers(line)
-            if values is not None and len(values) >= 4:
+            if _is_event(values):
                 return skip, names, size
-            if values is not None and len(values) == 2:
+            if len(values) == 2 and all(map(math.isfinite, values)):
                 size = (int(values[1]), int(values[0]))
             found = dict(re.findall(r"(width|height)\s*[=:]\s*(\d+)", line.lower()))
             if len(found) == 2:
