@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Scalar = Any  # a number whose width numba infers: float32 or float64, signed or unsigned
 
 TIME_SHIFT = 32
 BLOCK = 128  # pixels that are looked at together, and skipped together if none fires
@@ -103,7 +104,7 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
 
 
 @njit(cache=True, nogil=True)
-def _is_quiet(frame: Array, reference: Array, on: Array, off: Array, first: int, last: int) -> bool:
+def _is_quiet(frame: Array, reference: Array, on: Array, off: Array, first: Scalar, last: Scalar) -> bool:
     hits = np.int32(0)
     for i in range(first, last):
         change = frame[i] - reference[i]
@@ -119,8 +120,8 @@ def _active(
     off: Array,
     blind_until: Array,
     start: int,
-    first: int,
-    last: int,
+    first: Scalar,
+    last: Scalar,
     active: Array,
 ) -> int:
     """Write those of the pixels first..last that may fire to the front of `active` and return their number."""
@@ -146,7 +147,7 @@ def _fire(
     on: float,
     off: float,
     refractory: float,
-    reference: float,
+    reference: Scalar,
     blind: float,
     start: int,
     stop: int,
