@@ -106,6 +106,10 @@ def simulate_frames(
         raise ValueError(
             f"Expected `log_frames` [N, H, W] and `times_us` [N], but got {frames.shape} and {times.shape}."
         )
+    if not np.isfinite(frames).all():
+        raise ValueError(
+            "Expected finite `log_frames`, but got NaN or infinity. Give black pixels some light first."
+        )
     size = (int(frames.shape[1]), int(frames.shape[2]))
     if state is None:
         if len(frames) == 0:
@@ -210,7 +214,7 @@ def random3_path(times_us: FloatArray, duration_us: float, rng: np.random.Genera
     places = (places - (low + high) / 2) / (high - low).max() + rng.uniform(-0.1, 0.1, 2)
     phase = times_us[:, None] * (3 / duration_us) - np.arange(3)[:, None, None]  # [3, N, 1], one unit a move
     start, length = rng.uniform(0.0, 0.35, (3, 1, 2)), rng.uniform(0.35, 0.9, (3, 1, 2))
-    u = ((phase - start) / length).clip(0.0, 1.0)
+    u = ((phase - start) / np.minimum(length, 1 - start)).clip(0.0, 1.0)
     moved = u * u * (3 - 2 * u) * np.diff(places, axis=0)[:, None]
     return places[0] + moved.sum(axis=0)
 
