@@ -46,7 +46,7 @@ def measure_cost(net: Any, x: Tensor, *, head: str = "event") -> Cost:
     Example:
         >>> measure_cost(create_model("scnn"), torch.rand(4, 6, 2, 28, 28)).firing_rates["neuron1"]
 
-    Source: the usual definition of synaptic operations, spikes × fan-out; exact at the borders (decided here).
+    Source: the usual definition of synaptic operations, spikes × fan-out; exact borders were decided here.
     """
     dense: dict[str, float] = {}
     synops: dict[str, float] = {}
