@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from evlift.events.readers.columns import (
 )
 
 MAX_ROW_BYTES = 1024
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,7 @@ def read_member(name: str, opener: Callable[[], IO[bytes]]) -> Member:
             )
             shape, fortran, dtype = read(file)
             start = file.tell()
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError, *DAMAGED) as error:
+    except Exception as error:  # the parser raises whatever a broken byte leads it to
         raise FormatError(f"Expected {name} to be a NumPy array, but got: {error}.") from None
     plain = dtype.names is not None or dtype.kind in "biuf"
     if dtype.hasobject or not plain or not 0 < dtype.itemsize <= MAX_ROW_BYTES:

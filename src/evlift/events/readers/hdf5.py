@@ -34,7 +34,12 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except DAMAGED as error:
         raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
     with file:
-        yield file
+        try:
+            yield file
+        except FormatError:
+            raise
+        except DAMAGED as error:
+            raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
 
 
 def names_in(path: Path | None, names: tuple[str, ...]) -> bool:

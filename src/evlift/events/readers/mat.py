@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
@@ -30,6 +29,7 @@ from evlift.events.readers.columns import (
     to_chunk,
 )
 from evlift.events.readers.hdf5 import MAGIC, open_hdf5, require_filters, stored_rows
+from evlift.events.readers.mat5 import read_arrays
 
 LARGE_BYTES = 2**28
 MAX_ELEMENTS = 2**31
@@ -99,7 +99,7 @@ class MatReader(Reader):
         with path.open("rb") as file:
             file.seek(512)
             is_hdf5 = file.read(8) == MAGIC
-        arrays = _load_hdf5(path, self.variable) if is_hdf5 else _load_version_5(path, self.variable)
+        arrays = _load_hdf5(path, self.variable) if is_hdf5 else read_arrays(path, self.variable)
         if self.variable is not None and self.variable not in arrays:
             raise FormatError(
                 f"Expected numbers in a variable '{self.variable}' of {self.name}, but found none."
@@ -144,25 +144,6 @@ def _side(column: NDArray[Any]) -> int:
     """Largest usable coordinate + 1."""
     usable = column[(column >= 0) & (column < MatReader.max_side)]
     return int(usable.max()) + 1 if len(usable) else 1
-
-
-def _load_version_5(path: Path, variable: str | None) -> dict[str, NDArray[Any]]:
-    import scipy.io
-
-    try:
-        for name, shape, _ in scipy.io.whosmat(path):
-            elements = int(np.prod([int(side) for side in shape], dtype=object))
-            if not 0 <= elements <= MAX_ELEMENTS:
-                raise FormatError(f"Expected the variables of {path} to fit memory, but '{name}' is {shape}.")
-        names = None if variable is None else [variable]
-        found = scipy.io.loadmat(path, variable_names=names, struct_as_record=True)
-    except FormatError:
-        raise
-    except Exception as error:  # the parser raises whatever a broken byte leads it to
-        raise FormatError(f"Expected {path} to be a whole MATLAB file, but got: {error}.") from None
-    return {
-        name: array for name, array in found.items() if getattr(array, "dtype", np.dtype("O")).kind in "biuf"
-    }
 
 
 def _load_hdf5(path: Path, variable: str | None) -> dict[str, NDArray[Any]]:
