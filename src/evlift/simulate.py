@@ -241,7 +241,7 @@ class Saccades:
         imbalance: largest log-ratio of ON to OFF threshold.
         mismatch: standard deviation of a pixel's log threshold.
         refractory_us: dead time of a pixel after an event.
-        negative: show the picture's negative, as the screen of N-MNIST did.
+        negative: show the picture's negative. Measured: N-MNIST did, N-Caltech101 did not.
         black: light of a black pixel relative to a white one (see :func:`log_intensity`); 0.05 fits N-MNIST.
         gamma: exponent from pixel value to light; 1.7 fits N-MNIST.
         blur_px: standard deviation of the optics' blur in sensor pixels; 0.4 fits N-MNIST.
