@@ -14,7 +14,7 @@ from evlift.engine.run import Run
 if TYPE_CHECKING:
     from torch import nn
 
-    from evlift.datasets.suites import TransferTask
+    from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
     from evlift.engine.evaluate import Evaluation
     from evlift.engine.train import Report
@@ -207,22 +207,24 @@ def predict(
         folder: a finished run.
         recording: a file in any readable format.
         duration_us, n_events: cut into windows of this length; default: the whole recording is one window.
+            Recordings of another sensor are scaled to the one that the network was trained for.
         format: of the file, where it cannot be told from its content.
     """
     import numpy as np
     import torch
 
     from evlift.datasets.transfer import Encoder
-    from evlift.events import open_reader, resize_to_sensor
+    from evlift.events import open_reader
+    from evlift.events.filters import resize
 
     trained = open_run(folder)
-    sensor = tuple(trained.record["sensor_size"])
-    encoder = Encoder(trained.recipe.input, sensor, trained.record["count_scale"])  # type: ignore[arg-type]
+    height, width = trained.record["sensor_size"]
+    encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
     reader = open_reader(recording, format=format)
     whole = duration_us is None and n_events is None
     windows = [reader.read()] if whole else reader.windows(duration_us=duration_us, n_events=n_events)
     for stream in windows:
-        adapted = resize_to_sensor(stream, sensor)
+        adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
         clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
         with torch.no_grad():
             scores = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]

@@ -13,8 +13,9 @@ from evlift.datasets.manifest import (
     some,
     split_by_fold,
 )
-from evlift.datasets.recognition import Transfer, digits, digits6789
+from evlift.datasets.recognition import digits, digits6789
 from evlift.datasets.recordings import RECORDINGS
+from evlift.datasets.task import TransferTask
 from evlift.datasets.wrappers import (
     CategoryPairs,
     check_same_classes,
@@ -33,7 +34,7 @@ __all__ = [
     "Item",
     "Manifest",
     "Recordings",
-    "Transfer",
+    "TransferTask",
     "check_disjoint",
     "check_same_classes",
     "digits",

@@ -2,58 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from evlift.datasets.images import mnist
 from evlift.datasets.items import Images, Recordings
 from evlift.datasets.manifest import (
-    Manifest,
     Split,
-    check_disjoint,
     disjoint,
     dose,
-    few_shot,
     fold_of_items,
     ranked,
     some,
     split_by_fold,
 )
 from evlift.datasets.recordings import nmnist, nmnist6789
-from evlift.datasets.wrappers import hide_targets
+from evlift.datasets.task import TransferTask, assemble
 from evlift.errors import DataError
 
 SPLIT_SEED = 0
+SENSOR_SIZE = (34, 34)
 N_SOURCE = 20_000
 N_SOURCE_VAL = 1_000
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """The data of one run from labelled images to events.
-
-    Args:
-        source: pictures to learn from.
-        source_val: further pictures, for methods that may not see an event label.
-        train: the labelled recordings: `k` a class.
-        unlabelled: training recordings with their labels hidden.
-        val: recordings to choose on.
-        test: recordings to report, read once.
-        manifest: all splits with content hashes; ``train`` holds every training recording.
-    """
-
-    source: Images
-    source_val: Images
-    train: Recordings
-    unlabelled: Recordings
-    val: Recordings
-    test: Recordings
-    manifest: Manifest
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, the same for pictures and recordings."""
-        return self.source.classes
 
 
 def digits(
@@ -65,7 +34,7 @@ def digits(
     source: int = N_SOURCE,
     leak: float = 0.0,
     seed: int = 0,
-) -> Transfer:
+) -> TransferTask:
     """MNIST to the 1 000 recordings in ``root/nmnist``: 600 train, 200 val, 200 test in each of 5 folds.
 
     Example:
@@ -90,7 +59,16 @@ def digits(
     recordings = nmnist(root)
     parts = split_by_fold(fold_of_items(recordings, 5, seed=SPLIT_SEED), fold)
     pictures = _source(mnist(root), recordings, parts, source=source, leak=leak)
-    return _transfer(pictures, recordings, parts, k=k, n_unlabelled=n_unlabelled, leak=leak, seed=seed)
+    return assemble(
+        pictures,
+        recordings,
+        parts,
+        sensor_size=SENSOR_SIZE,
+        labels_per_class=k,
+        unlabelled=n_unlabelled,
+        seed=seed,
+        leak=leak > 0,
+    )
 
 
 def digits6789(
@@ -102,7 +80,7 @@ def digits6789(
     source: int = N_SOURCE,
     leak: float = 0.0,
     seed: int = 0,
-) -> Transfer:
+) -> TransferTask:
     """The digits 6 to 9 of MNIST to 1 600 recordings in ``root/nmnist6789``: 600 train, 200 val, 800 test.
 
     Arguments and errors as in :func:`digits`; `fold` is 0 to 7, and neighbouring folds share test recordings.
@@ -111,7 +89,16 @@ def digits6789(
     parts = split_by_fold(fold_of_items(recordings, 8, seed=SPLIT_SEED), fold, n_test=4)
     images = mnist(root).restrict(recordings.classes)
     pictures = _source(images, recordings, parts, source=source, leak=leak)
-    return _transfer(pictures, recordings, parts, k=k, n_unlabelled=n_unlabelled, leak=leak, seed=seed)
+    return assemble(
+        pictures,
+        recordings,
+        parts,
+        sensor_size=SENSOR_SIZE,
+        labels_per_class=k,
+        unlabelled=n_unlabelled,
+        seed=seed,
+        leak=leak > 0,
+    )
 
 
 def _source(
@@ -130,38 +117,3 @@ def _source(
     leaked = [item for item in seen if item.object_id in set(test)]
     fewer = some(kept, source - len(leaked), seed=SPLIT_SEED)
     return fewer.with_items([*fewer, *leaked]), val
-
-
-def _transfer(
-    pictures: tuple[Images, Images],
-    recordings: Recordings,
-    parts: Split,
-    *,
-    k: int | None,
-    n_unlabelled: int | None,
-    leak: float,
-    seed: int,
-) -> Transfer:
-    source, source_val = pictures
-    train, val, test = (recordings.subset(part) for part in (parts.train, parts.val, parts.test))
-    check_disjoint(train=train, val=val, test=test)
-    check_disjoint(source=source, source_val=source_val, val=val, train=train)
-    check_disjoint(source_val=source_val, test=test)
-    if leak == 0:
-        check_disjoint(source=source, test=test)
-    splits: dict[str, Images | Recordings] = {
-        "source": source,
-        "source_val": source_val,
-        "train": train,
-        "val": val,
-        "test": test,
-    }
-    return Transfer(
-        source=source,
-        source_val=source_val,
-        train=train.subset(few_shot(train, k, seed=seed)),
-        unlabelled=hide_targets(some(train, len(train) if n_unlabelled is None else n_unlabelled, seed=seed)),
-        val=val,
-        test=test,
-        manifest=Manifest.build(splits),
-    )

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from evlift.datasets.items import Images, Item, Recordings, hash_of_text
-from evlift.datasets.manifest import Manifest, disjoint, few_shot, fold_of_items, some, split_by_fold
-from evlift.datasets.recognition import Transfer, digits, digits6789
-from evlift.datasets.wrappers import check_same_classes, hide_targets
+from evlift.datasets.manifest import disjoint, fold_of_items, some, split_by_fold
+from evlift.datasets.recognition import SENSOR_SIZE, digits, digits6789
+from evlift.datasets.task import TransferTask, assemble
 from evlift.errors import DataError
 from evlift.events import EventStream
 from evlift.registry import Registry
 
 SUITES = Registry("data suite")
-NMNIST_SENSOR = (34, 34)
-
-
-@dataclass(frozen=True)
-class TransferTask:
-    """The data of one run.
-
-    Args:
-        source, source_val: pictures to learn from, and further ones to choose on without an event label.
-        train: labelled recordings.
-        unlabelled: recordings whose labels are hidden.
-        val, test: recordings to choose on and to report on.
-        sensor_size: (H, W) of the recordings.
-        manifest: every split with content hashes.
-    """
-
-    source: Images
-    source_val: Images
-    train: Recordings
-    unlabelled: Recordings
-    val: Recordings
-    test: Recordings
-    sensor_size: tuple[int, int]
-    manifest: Manifest = field(repr=False)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names; targets index them."""
-        return self.test.classes
-
-    @property
-    def split(self) -> str:
-        """The split hash of the run's record."""
-        return self.manifest.digest
-
-    def describe(self) -> dict[str, int]:
-        """How many items each part has."""
-        return {
-            name: len(getattr(self, name))
-            for name in ("source", "source_val", "train", "unlabelled", "val", "test")
-        }
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -70,8 +28,8 @@ def data_root(root: str | Path | None = None) -> Path:
     folder = Path(root or os.environ.get("EVLIFT_DATA") or home)
     if not folder.is_dir():
         raise DataError(
-            f"Expected a folder with data sets at {folder}, but there is none. Set the environment variable EVLIFT_DATA, "
-            "or data.root in the recipe."
+            f"Expected a folder with data sets at {folder}, but there is none. Set the environment variable "
+            "EVLIFT_DATA, or data.root in the recipe."
         )
     return folder
 
@@ -98,7 +56,7 @@ def digits_suite(
         leak: share of the test objects whose own pictures are among the source (an experiment on leaks).
         label_seed: which recordings are the labelled and the unlabelled ones.
     """
-    data = digits(
+    return digits(
         data_root(root),
         fold=fold,
         k=labels_per_class,
@@ -107,7 +65,6 @@ def digits_suite(
         leak=leak,
         seed=label_seed,
     )
-    return _task(data, NMNIST_SENSOR)
 
 
 @SUITES.register("digits6789")
@@ -132,7 +89,7 @@ def digits6789_suite(
         leak: share of the test objects whose own pictures are among the source (an experiment on leaks).
         label_seed: which recordings are the labelled and the unlabelled ones.
     """
-    data = digits6789(
+    return digits6789(
         data_root(root),
         fold=fold,
         k=labels_per_class,
@@ -141,7 +98,6 @@ def digits6789_suite(
         leak=leak,
         seed=label_seed,
     )
-    return _task(data, NMNIST_SENSOR)
 
 
 @SUITES.register("folders")
@@ -156,6 +112,9 @@ def folders_suite(
 ) -> TransferTask:
     """Your own data: class folders of pictures and class folders of recordings, split 60 / 20 / 20 by recording.
 
+    A picture and a recording of the same class and file name (without suffix) count as one object: pictures of objects
+    that judge are left out of the source.
+
     Args:
         images: folder with one subfolder of pictures a class.
         recordings: folder with one subfolder of recordings a class, in any readable format.
@@ -167,43 +126,30 @@ def folders_suite(
     from evlift.datasets.images import image_folder
     from evlift.datasets.recordings import recording_folder
 
-    pictures, clips = image_folder(images), recording_folder(recordings)
-    check_same_classes(pictures, clips)
+    pictures, clips = image_folder(images), recording_folder(recordings, sensor_size=sensor_size)
     parts = split_by_fold(fold_of_items(clips, 5), fold)
-    train, val, test = (clips.subset(part) for part in (parts.train, parts.val, parts.test))
-    held_out = some(pictures, max(1, len(pictures) // 10))
-    source = disjoint(pictures, held_out.object_ids)
-    splits = {"source": source, "source_val": held_out, "train": train, "val": val, "test": test}
-    data = Transfer(
-        source=source,
-        source_val=held_out,
-        train=train.subset(few_shot(train, labels_per_class, seed=label_seed)),
-        unlabelled=hide_targets(train),
-        val=val,
-        test=test,
-        manifest=Manifest.build(splits),
+    judged = clips.subset(np.concatenate([parts.val, parts.test]))
+    return assemble(
+        hold_out(disjoint(pictures, judged.object_ids), share=0.1),
+        clips,
+        parts,
+        sensor_size=sensor_size or clips.load(0).sensor_size,
+        labels_per_class=labels_per_class,
+        seed=label_seed,
     )
-    return _task(data, sensor_size or clips.load(0).sensor_size)
 
 
-def _task(data: Transfer, sensor_size: tuple[int, int]) -> TransferTask:
-    return TransferTask(
-        source=data.source,
-        source_val=data.source_val,
-        train=data.train,
-        unlabelled=data.unlabelled,
-        val=data.val,
-        test=data.test,
-        sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
-        manifest=data.manifest,
-    )
+def hold_out(pictures: Images, *, share: float) -> tuple[Images, Images]:
+    """Pictures to learn from, and a share of them held out to choose on."""
+    held_out = some(pictures, max(1, round(len(pictures) * share)))
+    return disjoint(pictures, held_out.object_ids), held_out
 
 
 @SUITES.register("simulated-digits")
 def simulated_digits_suite(
     *, fold: int = 0, labels_per_class: int | None = None, recordings: int = 500, label_seed: int = 0
 ) -> TransferTask:
-    """The 1 797 digit pictures of scikit-learn; `recordings` of them become simulated N-MNIST-like recordings, the others teach.
+    """The 1 797 digits of scikit-learn: some become simulated recordings, the others teach.
 
     For a first run without any data set. The recordings are simulated by the fixed saccades of N-MNIST, from pictures
     that the source does not contain.
@@ -218,30 +164,22 @@ def simulated_digits_suite(
 
     pictures = sklearn_digits()
     moved = some(pictures, recordings)
-    rest = disjoint(pictures, moved.object_ids)
-    held_out = some(rest, 100)
-    source = disjoint(rest, held_out.object_ids)
     clips = simulated_recordings(moved)
-    parts = split_by_fold(fold_of_items(clips, 5), fold)
-    train, val, test = (clips.subset(part) for part in (parts.train, parts.val, parts.test))
-    splits = {"source": source, "source_val": held_out, "train": train, "val": val, "test": test}
-    data = Transfer(
-        source=source,
-        source_val=held_out,
-        train=train.subset(few_shot(train, labels_per_class, seed=label_seed)),
-        unlabelled=hide_targets(train),
-        val=val,
-        test=test,
-        manifest=Manifest.build(splits),
+    return assemble(
+        hold_out(disjoint(pictures, moved.object_ids), share=0.1),
+        clips,
+        split_by_fold(fold_of_items(clips, 5), fold),
+        sensor_size=SENSOR_SIZE,
+        labels_per_class=labels_per_class,
+        seed=label_seed,
     )
-    return _task(data, NMNIST_SENSOR)
 
 
 def simulated_recordings(pictures: Images) -> Recordings:
     """Recordings of still pictures moved along the fixed saccades of N-MNIST, the same at every call."""
     from evlift.simulate import Saccades
 
-    simulator = Saccades(motion="nmnist", sensor_size=NMNIST_SENSOR)
+    simulator = Saccades(motion="nmnist", sensor_size=SENSOR_SIZE)
     position = {item.object_id: i for i, item in enumerate(pictures)}
 
     def read(item: Item) -> EventStream:

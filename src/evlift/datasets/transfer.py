@@ -25,7 +25,7 @@ from evlift.representations.base import resize
 from evlift.simulate import Saccades
 
 if TYPE_CHECKING:
-    from evlift.datasets.suites import TransferTask
+    from evlift.datasets.task import TransferTask
     from evlift.methods.base import Method
 
 FIRST_EVENTS = 300

@@ -73,7 +73,8 @@ def run_network(
         device: where the network is.
     """
     with evaluating(network):
-        logits, targets, names = [], [], []
+        logits, targets = [], []
+        names: list[str] = []
         for batch in batches:
             clips = batch.events if batch.events is not None else batch.image
             target = batch.event_target if batch.events is not None else batch.image_target

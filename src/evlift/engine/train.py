@@ -265,4 +265,4 @@ def launch(options: TrainOptions) -> Fabric:
     if options.threads:
         torch.set_num_threads(options.threads)
     precision = recommended_precision() if options.precision == "auto" else options.precision
-    return Fabric(accelerator="auto", devices=1, precision=precision)
+    return Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]

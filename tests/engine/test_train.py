@@ -1,0 +1,199 @@
+"""Training end to end on generated data: files, resume, contradictions, label-free selection."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers import tiny
+from safetensors.torch import load_file
+
+import evlift
+from evlift.config import TrainOptions, parse_recipe
+from evlift.engine.checkpoint import load_resume
+from evlift.engine.logs import read_log
+from evlift.engine.metrics import Recognition, confusion_matrix
+from evlift.engine.optim import build_optimizer, learning_rate
+from evlift.engine.train import phase_steps
+from evlift.errors import ConfigError, DataError, EvliftError
+from evlift.methods.base import Phase
+
+
+def weights(folder):
+    return load_file(folder / "best.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", ["events-only", "source-only", "fine-tune", "kt", "tmkt"])
+def test_every_method_trains_and_leaves_its_files(tmp_path, method):
+    run = evlift.train(tiny(method={"name": method}), tmp_path)
+    record = run.read_record()
+    assert record["steps"] == 6
+    assert record["samples"] == 48
+    assert record["selected_on"] == ("source_val" if method == "source-only" else "val")
+    assert len(record["split"]) == 64
+    assert {row["split"] for row in read_log(run.log)} == {"train", "val"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.yaml", "record.json", "metrics.csv", "best.safetensors", "last.ckpt"
+    }  # fmt: skip
+    assert 0 <= evlift.evaluate(tmp_path).metrics.accuracy <= 1
+
+
+def test_the_loss_falls_and_the_network_learns(tmp_path):
+    recipe = tiny(train={"steps": 60, "eval_every": 60}, data={"labels_per_class": 6}, input={"quantile": 0.5})
+    run = evlift.train(recipe, tmp_path)
+    loss = [row["value"] for row in read_log(run.log) if row["name"] == "label"]
+    assert sum(loss[-5:]) < 0.7 * sum(loss[:5])
+    assert run.read_record()["val_accuracy"] > 0.3  # chance is 0.1
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+    recipe = tiny(method={"name": "tmkt"}, input={"encoding": "saccade"})
+    for name, flags in (("a", []), ("b", []), ("c", ["--train.seed", "1"])):
+        evlift.train(recipe, tmp_path / name, flags=flags)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("method", ["tmkt", "fine-tune"])
+def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(tmp_path, method):
+    changes = {"steps": 40, "checkpoint_every": 5, "eval_every": 10, "ema": 0.9}
+    recipe = parse_recipe(tiny(method={"name": method}, train=changes))
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "evlift", "train", str(tmp_path / "recipe.yaml"), "--out"]
+    process = subprocess.Popen([*command, str(tmp_path / "broken")], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "broken" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert load_resume(tmp_path / "broken" / "last.ckpt")["state"]["step"] < 40
+    assert not (tmp_path / "broken" / "record.json").exists()
+    evlift.train(recipe, tmp_path / "broken")
+    evlift.train(recipe, tmp_path / "whole")
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    logs = [read_log(tmp_path / name / "metrics.csv") for name in ("broken", "whole")]
+    assert [(r["step"], r["name"], r["value"]) for r in logs[0]] == [(r["step"], r["name"], r["value"]) for r in logs[1]]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    before = (tmp_path / "best.safetensors").stat().st_mtime_ns
+    steps = []
+    evlift.train(tiny(), tmp_path, report=lambda done, total, values: steps.append(done))
+    assert steps == []
+    assert (tmp_path / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    with pytest.raises(ConfigError, match="another recipe"):
+        evlift.train(tiny(train={"seed": 3}), tmp_path)
+
+
+def test_a_run_that_was_not_finished_cannot_be_evaluated(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    (tmp_path / "record.json").unlink()
+    with pytest.raises(DataError, match="Resume it"):
+        evlift.evaluate(tmp_path)
+
+
+def test_a_broken_checkpoint_is_named(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(DataError, match=r"last\.ckpt"):
+        evlift.train(tiny(), tmp_path)
+
+
+def test_resume_state_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path / 'done'}",))
+
+    torch.save({"method": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(DataError):
+        load_resume(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_remedy(tmp_path):
+    with pytest.raises(EvliftError, match=r"train\.lr"):
+        evlift.train(tiny(train={"lr": 1e30, "clip": 0, "steps": 20}), tmp_path)
+
+
+def test_patience_stops_early(tmp_path):
+    recipe = tiny(train={"steps": 40, "eval_every": 1, "patience": 2, "lr": 0.0})
+    assert evlift.train(recipe, tmp_path).read_record()["steps"] == 3
+
+
+def test_two_headed_students_keep_only_what_inference_needs(tmp_path):
+    recipe = tiny(
+        method={"name": "tmkt"}, model={"name": "vgg-snn", "width": 0.05}, train={"steps": 2, "eval_every": 1}
+    )
+    evlift.train(recipe, tmp_path)
+    assert not [name for name in weights(tmp_path) if "image" in name]
+    events_only = evlift.create_model("vgg-snn", classes=10, width=0.05, input_size=28, image_head=False)
+    assert set(weights(tmp_path)) == set(events_only.state_dict())
+    assert evlift.evaluate(tmp_path, adapt=True).metrics.samples == 20
+
+
+def test_adaptation_needs_batch_statistics(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    with pytest.raises(ConfigError, match="no batch statistics"):
+        evlift.evaluate(tmp_path, adapt=True)
+
+
+def test_phases_share_the_steps():
+    phases = (Phase("a", 0.5), Phase("b", 0.25), Phase("c", 0.25))
+    assert [steps for _, steps in phase_steps(phases, 10)] == [5, 3, 2]
+    assert sum(steps for _, steps in phase_steps(phases, 7)) == 7
+
+
+def test_schedules_against_their_formulas():
+    options = TrainOptions(lr=1.0, warmup=4, final_lr=0.1)
+    assert [learning_rate(s, 100, options) for s in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    module = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=96, eta_min=0.1)
+    for step in range(4, 100):
+        assert learning_rate(step, 100, options) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        reference.step()
+    poly = TrainOptions(lr=2.0, warmup=0, schedule="poly")
+    assert learning_rate(50, 100, poly) == pytest.approx(2 * 0.5**0.9)
+
+
+def test_optimizers_take_their_own_weight_decay():
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    for name in ("adamw", "sgd"):
+        found = build_optimizer(parameters, TrainOptions(optimizer=name, weight_decay=0.123))
+        assert found.param_groups[0]["weight_decay"] == 0.123
+        assert type(found).__name__.lower() == name
+
+
+def test_metrics_against_scikit_learn():
+    import numpy as np
+    from sklearn import metrics as oracle
+
+    rng = np.random.default_rng(0)
+    target, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    found = Recognition(confusion_matrix(target, predicted, 5))
+    assert (found.confusion == oracle.confusion_matrix(target, predicted)).all()
+    assert found.accuracy == pytest.approx(oracle.accuracy_score(target, predicted))
+    assert found.class_mean == pytest.approx(oracle.balanced_accuracy_score(target, predicted))
+    low, high = found.interval
+    assert low < found.accuracy < high
+
+
+def test_the_record_is_plain_json(tmp_path):
+    run = evlift.train(tiny(), tmp_path)
+    assert json.loads(run.record.read_text())["digest"] == parse_recipe(tiny()).digest

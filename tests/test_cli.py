@@ -1,0 +1,99 @@
+"""The command line: exit codes, messages, and every command that the help names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from helpers import tiny
+
+import evlift
+from evlift.cli import main
+from evlift.config import parse_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return evlift.train(tiny(), folder).folder
+
+
+@pytest.mark.parametrize("verb", ["demo", "info", "train", "evaluate", "predict"])
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    try:
+        assert main([verb, "--help"]) == 0
+    except SystemExit as left:
+        assert left.code == 0
+    assert f"evlift {verb}" in capsys.readouterr().out
+
+
+def test_help_of_a_recipe_lists_its_fields(capsys):
+    assert main(["train", "tmkt-digits", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--method.r_m" in said
+    assert "--train.steps" in said
+
+
+def test_wrong_arguments_exit_with_2(capsys):
+    assert main(["train", "no-such-recipe"]) == 2
+    assert "shipped recipe: " in capsys.readouterr().err
+    assert main(["train", "tmkt-digits", "--method.rm", "0.3"]) == 2
+    with pytest.raises(SystemExit) as left:
+        main(["predict"])
+    assert left.value.code == 2
+
+
+def test_failures_exit_with_1_and_one_message(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("evlift: Expected a run")
+    assert main(["info", str(tmp_path / "nothing.raw")]) == 1
+    assert "nothing.raw" in capsys.readouterr().err
+
+
+def test_train_evaluate_predict(tmp_path, capsys, random_stream):
+    (tmp_path / "tiny.yaml").write_text(parse_recipe(tiny()).to_yaml())
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--train.steps", "4"]) == 0
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert "per time step" in capsys.readouterr().out
+    evlift.write_events(tmp_path / "a.npz", random_stream)
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "a.npz"), "--duration-ms", "50", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(found) == 2
+    assert sum(one["events"] for one in found) == 5000
+
+
+def test_evaluate_as_json(run, capsys):
+    assert main(["evaluate", str(run), "--json", "--window", "first300"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"] == 20
+    assert len(found["per_step"]) == 3
+
+
+def test_info_on_a_file(tmp_path, capsys, random_stream):
+    evlift.write_events(tmp_path / "a.npz", random_stream)
+    picture = tmp_path / "a.png"
+    assert main(["info", str(tmp_path / "a.npz"), "--json", "--picture", str(picture)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["events"] == 5000
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_writes_a_whole_page(tmp_path, capsys):
+    assert main(["demo", "--embedded", "--steps", "2", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    for name in ("events-only", "source-only", "KT", "TMKT"):
+        assert name in said
+        assert name in page
+    assert page.count("data:image/png;base64,") == 4
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_importing_evlift_loads_nothing_heavy():
+    code = "import sys, evlift, evlift.cli; evlift.cli.build_parser(); print([m for m in %r if m in sys.modules])"
+    heavy = ["torch", "numba", "h5py", "matplotlib", "scipy", "pandas", "timm"]
+    done = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
