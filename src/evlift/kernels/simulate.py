@@ -87,11 +87,13 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
     passes = (bits + 7) // 8
     digit_bits = (bits + passes - 1) // passes
     mask = (1 << digit_bits) - 1
+    # Loops, not slices: numba takes seconds to compile a slice assignment.
     counts = np.empty(mask + 2, np.int64)
     scratch = np.empty(last - first, np.int64)
     for step in range(passes):
         shift = step * digit_bits
-        counts[:] = 0
+        for digit in range(len(counts)):
+            counts[digit] = 0
         for i in range(first, last):
             counts[((((keys[i] >> TIME_SHIFT) - base) >> shift) & mask) + 1] += 1
         for digit in range(mask):
@@ -100,7 +102,8 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
             digit = (((keys[i] >> TIME_SHIFT) - base) >> shift) & mask
             scratch[counts[digit]] = keys[i]
             counts[digit] += 1
-        keys[first:last] = scratch
+        for i in range(last - first):
+            keys[first + i] = scratch[i]
 
 
 @njit(cache=True, nogil=True)
@@ -136,7 +139,8 @@ def _active(
 @njit(cache=True, nogil=True)
 def _grown(keys: Array, needed: int) -> Array:
     bigger = np.empty(max(2 * len(keys), needed), np.int64)
-    bigger[: len(keys)] = keys
+    for i in range(len(keys)):
+        bigger[i] = keys[i]
     return bigger
 
 
@@ -201,7 +205,9 @@ def crossings(
     `blind_until` and refers to the value at that time.
     """
     zero, pixels = start, frames.shape[1]
-    held = refractory > 0 or blind_until.max() > start
+    held = refractory > 0
+    for i in range(pixels):
+        held = held or blind_until[i] > start
     keys = np.empty(max(1024, pixels), np.int64)
     active = np.empty(BLOCK + 1, np.int64)
     n = 0
