@@ -204,14 +204,16 @@ def nmnist_path(times_us: FloatArray, duration_us: float, rng: np.random.Generat
 
 @MOTIONS.register("random3")
 def random3_path(times_us: FloatArray, duration_us: float, rng: np.random.Generator) -> FloatArray:
-    """Three moves between random places, near the centre: (down, right) [N, 2], the longer side's extent 1.
+    """Three long moves between random places near the centre: (down, right) [N, 2], the longer side's extent 1.
 
-    Each axis starts and ends a move on its own, so that moves curve and pause as those of a real pan-tilt head
-    do. Decided here.
+    Of eight random paths the one whose shortest move is longest: short moves hardly fire. Each axis starts and
+    ends a move on its own, so that moves curve and pause as those of a real pan-tilt head do. Decided here.
     """
-    places = rng.uniform(-0.5, 0.5, (4, 2))
-    low, high = places.min(axis=0), places.max(axis=0)
-    places = (places - (low + high) / 2) / (high - low).max() + rng.uniform(-0.1, 0.1, 2)
+    paths = rng.uniform(-0.5, 0.5, (8, 4, 2))
+    low, high = paths.min(axis=1, keepdims=True), paths.max(axis=1, keepdims=True)
+    paths = (paths - (low + high) / 2) / (high - low).max(axis=2, keepdims=True)
+    shortest = np.square(np.diff(paths, axis=1)).sum(axis=2).min(axis=1)  # [8]
+    places = paths[shortest.argmax()] + rng.uniform(-0.1, 0.1, 2)  # [4, 2]
     phase = times_us[:, None] * (3 / duration_us) - np.arange(3)[:, None, None]  # [3, N, 1], one unit a move
     start, length = rng.uniform(0.0, 0.35, (3, 1, 2)), rng.uniform(0.35, 0.9, (3, 1, 2))
     u = ((phase - start) / np.minimum(length, 1 - start)).clip(0.0, 1.0)
