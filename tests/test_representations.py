@@ -237,6 +237,11 @@ class TestMistakes:
         with pytest.raises(ValueError, match="start < stop"):
             Frames()(random_stream, window_us=(5, 5))
 
+    def test_unsorted_tensors(self) -> None:
+        zero = torch.zeros(2, dtype=torch.long)
+        with pytest.raises(ValueError, match="non-decreasing"):
+            Frames().from_tensors(torch.tensor([2, 1]), zero, zero, zero, sensor_size=(1, 1))
+
     @pytest.mark.parametrize("name", ["time-surface", "evsegnet"])
     def test_weights_where_there_is_no_sum(self, name: str, random_stream: EventStream) -> None:
         with pytest.raises(ValueError, match="no `weights`"):

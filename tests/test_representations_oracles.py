@@ -24,7 +24,6 @@ from evlift.representations import (
     render,
     voxel_grid,
 )
-from evlift.representations.scatter import scatter_sum
 from stream_strategies import streams, tensors
 
 Rows = list[tuple[int, int, int, bool]]
@@ -235,6 +234,13 @@ class TestGradients:
             (gradient,) = torch.autograd.grad(grid.square().sum(), weights)
             assert gradient.abs().max() > 0
 
+    def test_mean_time_has_gradients(self) -> None:
+        t = torch.tensor([0.0, 50.0, 100.0], requires_grad=True)
+        zero = torch.zeros(3, dtype=torch.long)
+        channels = EvSegNet().from_tensors(t, zero, zero, zero, sensor_size=(1, 1), window_us=(0, 101))
+        channels[2].sum().backward()
+        np.testing.assert_allclose(t.grad, [1 / 300] * 3, rtol=1e-5)
+
     def test_time_surface_has_gradients_of_the_newest_times(self) -> None:
         t = torch.tensor([0.0, 50.0, 90.0], requires_grad=True)
         zero = torch.zeros(3, dtype=torch.long)
@@ -245,12 +251,16 @@ class TestGradients:
         np.testing.assert_allclose(t.grad, [0, 0, math.exp(-1) / 10], rtol=1e-5)
 
 
-def test_scatter_sum_over_many_chunks() -> None:
+def test_many_chunks_agree() -> None:
     rng = np.random.default_rng(0)
-    index = rng.integers(0, 50, 300_000)
-    values = rng.random(300_000)
-    total = scatter_sum(torch.from_numpy(index), torch.from_numpy(values), 60)
-    np.testing.assert_allclose(total, np.bincount(index, values, minlength=60), rtol=1e-12)
+    n = 300_000
+    times = np.sort(rng.integers(0, 10**6, n))
+    stream = EventStream.from_columns(
+        times, *rng.integers(0, 9, (2, n)), rng.random(n) < 0.5, sensor_size=(9, 9)
+    )
+    for rep in (Histogram(), Frames(steps=7, by="count"), Frames(), Voxel(split=True), EvSegNet()):
+        grid = rep.from_tensors(*tensors(stream), sensor_size=(9, 9))
+        torch.testing.assert_close(grid, rep(stream), atol=1e-3, rtol=1e-4)
 
 
 def test_real_recording_counts(data_root: Any) -> None:

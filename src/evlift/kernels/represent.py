@@ -2,7 +2,8 @@
 
 Grids are flat float32 and zero on entry. Columns are contiguous arrays of an `EventStream`; `width` is the
 sensor's, `area` its number of pixels. Loops run over slices from 0 and indices are unsigned, which spares the
-sign checks: that alone doubles the speed.
+sign checks: that alone doubles the speed. Many positional arguments are the price of numba,
+which knows no keyword-only ones.
 """
 
 from __future__ import annotations

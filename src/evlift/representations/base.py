@@ -157,6 +157,12 @@ class Representation(ABC):
         Returns:
             [C, H, W] or [T, C, H, W] on the device of `t`.
         """
+        if not t.dtype.is_floating_point:
+            t = t.long()  # narrower integers would overflow when times are multiplied by bins
+        if (t[1:] < t[:-1]).any():
+            raise ValueError(
+                "Expected `t` to be non-decreasing, but got backward steps. Sort the events by time first."
+            )
         start, stop = check_window(window_us, t)
         if window_us is not None:
             kept = (t >= start) & (t < stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,17 +21,30 @@ from evlift.representations.base import (
     check_positive,
     columns,
 )
-from evlift.representations.scatter import scatter_sum
+from evlift.representations.scatter import GridSum, pieces
 
 Cut = Literal["time", "count"]
 
 
-def time_edges(t: NDArray[np.int64], window: Window, bins: int) -> NDArray[np.int64]:
-    """Index edges [bins + 1] of `bins` bins of equal duration over `window`, exact in integers."""
+def bin_starts(window: Window, bins: int) -> list[int]:
+    """First µs [bins + 1] of each of `bins` bins of equal duration over `window`, and its end, exact in integers."""
     start, stop = window
     # bin of t is k = (t - start)·bins // span, so bin k starts at start + ceil(k·span / bins)
-    starts = [start - (-k * (stop - start)) // bins for k in range(bins + 1)]
-    return np.searchsorted(t, np.array(starts, np.int64), side="left")
+    return [start - (-k * (stop - start)) // bins for k in range(bins + 1)]
+
+
+def time_edges(t: NDArray[np.int64], window: Window, bins: int) -> NDArray[np.int64]:
+    """Index edges [bins + 1] of `bins` bins of equal duration over `window`."""
+    return np.searchsorted(t, np.array(bin_starts(window, bins), np.int64), side="left")
+
+
+def tensor_edges(t: Tensor, window: Window, bins: int) -> list[int]:
+    """The same in torch for times within `window`; the last microsecond belongs to the last bin."""
+    starts: list[float] = list(bin_starts(window, bins))
+    if t.dtype.is_floating_point:
+        starts = [window[0] + k * (window[1] - window[0]) / bins for k in range(bins + 1)]
+    inner = torch.tensor(starts[1:-1], dtype=t.dtype, device=t.device)
+    return [0, *torch.searchsorted(t.detach().contiguous(), inner).tolist(), len(t)]
 
 
 def count_edges(n: int, bins: int) -> NDArray[np.int64]:
@@ -52,26 +66,19 @@ def fill_counts(
 
 def count_tensor(
     events: Columns,
-    bin_index: Tensor | int,
+    edges: Sequence[int],
     *,
     sensor_size: tuple[int, int],
     planes: int,
     strides: tuple[int, int],
     weights: Tensor | None,
 ) -> Tensor:
-    """Counts [planes, H, W] in torch; event i goes to plane bin_index[i]·strides[0] + p[i]·strides[1]."""
+    """Counts [planes, H, W] in torch; events edges[k]:edges[k + 1] go to bin k, `strides` as in fill_counts."""
     _, x, y, p = events
-    height, width = sensor_size
-    plane = p.long() * strides[1] + bin_index * strides[0]
-    index = (plane * height + y.long()) * width + x.long()
-    return scatter_sum(index, weights, planes * height * width).reshape(planes, height, width)
-
-
-def time_bins(t: Tensor, window: Window, bins: int) -> Tensor:
-    """Bin of each time [n] for `bins` bins of equal duration over `window`, exact for integer times."""
-    start, stop = window
-    position = torch.div((t - start) * bins, stop - start, rounding_mode="floor")
-    return position.long().clamp(0, bins - 1)
+    total = GridSum(sensor_size, planes, strides=strides, like=x if weights is None else weights)
+    for k, part in pieces(edges, x.device):
+        total.add((x[part], y[part], p[part]), k, None if weights is None else weights[part])
+    return total.grid
 
 
 @REPRESENTATIONS.register("histogram")
@@ -91,7 +98,9 @@ class Histogram(Representation):
     def _tensor_grid(
         self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
     ) -> Tensor:
-        return count_tensor(events, 0, sensor_size=sensor_size, planes=2, strides=(2, 1), weights=weights)
+        return count_tensor(
+            events, [0, len(events[0])], sensor_size=sensor_size, planes=2, strides=(2, 1), weights=weights
+        )
 
 
 @REPRESENTATIONS.register("stacked-histogram")
@@ -123,7 +132,7 @@ class StackedHistogram(Representation):
     ) -> Tensor:
         return count_tensor(
             events,
-            time_bins(events[0], window, self.bins),
+            tensor_edges(events[0], window, self.bins),
             sensor_size=sensor_size,
             planes=self.channels,
             strides=(1, self.bins),
@@ -177,10 +186,9 @@ class Frames(Representation):
         return EventStream(stream.t, x, y, stream.p, box)
 
     def _fill(self, grid: NDArray[np.float32], stream: EventStream, window: Window) -> None:
+        edges = time_edges(stream.t, window, self.steps)
         if self.by == "count":
             edges = count_edges(len(stream), self.steps)
-        else:
-            edges = time_edges(stream.t, window, self.steps)
         fill_counts(stream, edges, grid, strides=(2, 1))
 
     def _tensor_grid(
@@ -190,14 +198,12 @@ class Frames(Representation):
         if self.crop_to_events and len(t):
             x, y = x.long() - x.min(), y.long() - y.min()
             sensor_size = (int(y.max()) + 1, int(x.max()) + 1)
+        edges = tensor_edges(t, window, self.steps)
         if self.by == "count":
-            edges = torch.as_tensor(count_edges(len(t), self.steps)[1:], device=t.device)
-            bins = torch.bucketize(torch.arange(len(t), device=t.device), edges, right=True)
-        else:
-            bins = time_bins(t, window, self.steps)
+            edges = count_edges(len(t), self.steps).tolist()
         planes = count_tensor(
             (t, x, y, p),
-            bins,
+            edges,
             sensor_size=sensor_size,
             planes=2 * self.steps,
             strides=(2, 1),

@@ -12,7 +12,7 @@ from torch import Tensor
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.representations.base import REPRESENTATIONS, Columns, Representation, Window, columns
-from evlift.representations.scatter import scatter_sum
+from evlift.representations.scatter import flat_index, pieces
 
 
 @REPRESENTATIONS.register("time-surface")
@@ -49,10 +49,13 @@ class TimeSurface(Representation):
         self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
     ) -> Tensor:
         refuse_weights(self.kind, weights)
-        index, pixels = pixel_index(events, sensor_size)
-        age = (events[0] - (window[1] - 1)).float() / self.tau_us
-        newest = torch.full((2 * pixels,), -torch.inf, device=age.device)
-        return newest.scatter_reduce(0, index, age, "amax").exp().reshape(2, *sensor_size)
+        t, x, y, p = events
+        newest = torch.full((2 * sensor_size[0] * sensor_size[1],), -torch.inf, device=t.device)
+        for _, part in pieces([0, len(t)], t.device):
+            index = flat_index((x[part], y[part], p[part]), sensor_size, apart=1)
+            age = (t[part] - (window[1] - 1)).float() / self.tau_us
+            newest = newest.scatter_reduce(0, index, age, "amax")
+        return newest.exp().reshape(2, *sensor_size)
 
 
 @REPRESENTATIONS.register("evsegnet")
@@ -84,20 +87,21 @@ class EvSegNet(Representation):
         self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
     ) -> Tensor:
         refuse_weights(self.kind, weights)
-        index, pixels = pixel_index(events, sensor_size)
-        times = (events[0] - window[0]).float() / max(window[1] - 1 - window[0], 1)
-        count = scatter_sum(index, None, 2 * pixels)
-        mean = scatter_sum(index, times, 2 * pixels) / count.clamp(min=1)
-        squares = scatter_sum(index, (times - mean[index]) ** 2, 2 * pixels)
+        t, x, y, p = events
+        start, span = window[0], max(window[1] - 1 - window[0], 1)
+        size = 2 * sensor_size[0] * sensor_size[1]
+        count, total, squares = (torch.zeros(size, device=t.device) for _ in range(3))
+        parts = [part for _, part in pieces([0, len(t)], t.device)]
+        for part in parts:
+            index = flat_index((x[part], y[part], p[part]), sensor_size, apart=1)
+            count.scatter_add_(0, index, count.new_ones(1).expand(len(index)))
+            total.scatter_add_(0, index, (t[part] - start).float() / span)
+        mean = total / count.clamp(min=1)
+        for part in parts:
+            index = flat_index((x[part], y[part], p[part]), sensor_size, apart=1)
+            squares.scatter_add_(0, index, ((t[part] - start).float() / span - mean[index]) ** 2)
         deviation = (squares / (count - 1).clamp(min=1)).sqrt()
         return torch.stack([count, mean, deviation]).reshape(6, *sensor_size)
-
-
-def pixel_index(events: Columns, sensor_size: tuple[int, int]) -> tuple[Tensor, int]:
-    """Flat index [n] into [2, H, W] (off, on) of each event, and H·W."""
-    _, x, y, p = events
-    height, width = sensor_size
-    return (p.long() * height + y.long()) * width + x.long(), height * width
 
 
 def refuse_weights(kind: str, weights: Tensor | None) -> None:

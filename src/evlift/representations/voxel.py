@@ -20,7 +20,8 @@ from evlift.representations.base import (
     check_positive,
     columns,
 )
-from evlift.representations.counts import count_tensor, time_bins, time_edges
+from evlift.representations.counts import tensor_edges, time_edges
+from evlift.representations.scatter import GridSum, pieces
 
 Convention = Literal["e2vid", "tonic", "hard"]
 
@@ -136,41 +137,21 @@ def voxel_grid(
         [bins, H, W], or [2·bins, H, W] if `split`.
     """
     t, x, y, p = events
-    values = torch.ones(len(t), device=t.device) if weights is None else weights
-    if not split:
-        values = torch.where(p > 0, values, -values)
-    planes = bins * (1 + split)
-    place = Placement(sensor_size=sensor_size, planes=planes, split=bins if split else 0)
-    if convention == "hard":
-        return place(events, time_bins(t, window, bins), values)
-    cells = bins if convention == "tonic" else max(bins - 1, 1)
+    like = weights if weights is not None else t
+    total = GridSum(sensor_size, bins * (1 + split), strides=(1, bins if split else 0), like=like)
+    cells = max(bins - 1, 1) if convention == "e2vid" else bins
     span = time_span(window, convention)
-    ticks = (t - window[0]) * cells  # integers stay exact until the remainder is taken
-    cell = torch.div(ticks.detach(), span, rounding_mode="floor").clamp(0, cells - 1)
-    share = (ticks - cell * span).to(values.dtype) / span
-    if bins == 1 and convention == "e2vid":
-        return place(events, cell.long(), values)
-    grid = place(events, cell.long(), values * (1 - share))
-    inside = cell < bins - 1
-    later = tuple(column[inside] for column in (t, x, y, p))
-    return grid + place(later, cell[inside].long() + 1, (values * share)[inside])
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Sums event values into planes [planes, H, W]; `split`: planes between polarities, 0 if signed."""
-
-    sensor_size: tuple[int, int]
-    planes: int
-    split: int
-
-    def __call__(self, events: tuple[Tensor, ...], bins: Tensor, values: Tensor) -> Tensor:
-        t, x, y, p = events
-        return count_tensor(
-            (t, x, y, p),
-            bins,
-            sensor_size=self.sensor_size,
-            planes=self.planes,
-            strides=(1, self.split),
-            weights=values,
-        )
+    for k, part in pieces(tensor_edges(t, (window[0], window[0] + span), cells), t.device):
+        place = (x[part], y[part], p[part])
+        values = total.total.new_ones(len(place[0])) if weights is None else weights[part]
+        if not split:
+            values = torch.where(place[2] > 0, values, -values)
+        if convention == "hard" or (convention == "e2vid" and bins == 1):
+            total.add(place, k, values)
+            continue
+        # integers stay exact until the remainder is taken
+        later = values * ((t[part] - window[0]) * cells - k * span).to(values.dtype) / span
+        total.add(place, k, values - later)
+        if k + 1 < bins:
+            total.add(place, k + 1, later)
+    return total.grid
