@@ -160,7 +160,8 @@ def _demo(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _info(options: argparse.Namespace, rest: list[str]) -> None:
-    from evlift.events.checkup import examine, picture
+    from evlift.events.checkup import examine
+    from evlift.events.checkup_picture import picture
 
     if options.picture and len(options.files) != 1:
         raise ConfigError(
