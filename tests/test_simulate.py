@@ -19,7 +19,7 @@ from evlift.simulate import MOTIONS, PixelState, Saccades, add_noise, log_intens
 FITTED = Saccades(
     motion="nmnist",
     amplitude_px=(5.6, 5.6),
-    threshold=(0.42, 0.42),
+    threshold=(0.4, 0.4),
     imbalance=0.0,
     mismatch=0.0,
     refractory_us=(0.0, 0.0),

@@ -239,7 +239,7 @@ class Saccades:
         duration_us: length of the recording, from 0.
         step_us: time between two rendered frames.
         amplitude_px: extent of the motion, 5.6 in N-MNIST.
-        threshold: contrast threshold in log units, 0.42 fits N-MNIST with its other fitted values.
+        threshold: contrast threshold in log units; 0.4 fits N-MNIST.
         imbalance: largest log-ratio of ON to OFF threshold.
         mismatch: standard deviation of a pixel's log threshold.
         refractory_us: dead time of a pixel after an event.
