@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import struct
 import tempfile
 import time
 from collections import deque
@@ -24,7 +25,17 @@ import numpy as np
 
 from evlift.events import READERS, EventStream, open_reader, write_events
 
-GOALS = {"evt3": 0.12, "evt2": 0.18, "dat": 0.18, "atis": 0.12, "evt21": None}
+GOALS = {
+    "evt3": 0.12,
+    "evt2": 0.18,
+    "dat": 0.18,
+    "atis": 0.12,
+    "evt21": None,
+    "aedat2": 0.06,
+    "aedat3": 0.06,
+    "dsec": 0.09,
+    "npz": None,
+}
 BLOCK = 2**17
 
 
@@ -65,6 +76,34 @@ def write_evt21(path: Path, stream: EventStream) -> None:
     height, width = stream.sensor_size
     header = f"% evt 2.1\n% format EVT21;endianness=little;height={height};width={width}\n% end\n"
     path.write_bytes(header.encode() + out.tobytes())
+
+
+def write_aedat2(path: Path, stream: EventStream) -> None:
+    """A DAVIS346's addresses, rows counted from the bottom."""
+    rows = 259 - stream.y.astype(np.uint32)
+    words = np.empty((len(stream), 2), ">u4")
+    words[:, 0] = rows << 22 | stream.x.astype(np.uint32) << 12 | stream.p.astype(np.uint32) << 11
+    words[:, 1] = stream.t
+    path.write_bytes(b"#!AER-DAT2.0\r\n# AEChip: Davis346red\r\n" + words.tobytes())
+
+
+def write_aedat3(path: Path, stream: EventStream) -> None:
+    """Polarity packets of 4 096 events."""
+    words = np.empty((len(stream), 2), "<u4")
+    words[:, 0] = (
+        stream.x.astype(np.uint32) << 17
+        | stream.y.astype(np.uint32) << 2
+        | stream.p.astype(np.uint32) << 1
+        | 1
+    )
+    words[:, 1] = stream.t
+    with path.open("wb") as file:
+        file.write(b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS346\r\n#!END-HEADER\r\n")
+        for start in range(0, len(words), 4096):
+            part = words[start : start + 4096]
+            file.write(
+                struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, len(part), len(part), len(part)) + part.tobytes()
+            )
 
 
 def best_of(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -130,13 +169,18 @@ def as_row(row: dict[str, Any]) -> str:
 
 
 def files(folder: Path, n: int) -> dict[str, Path]:
-    large, small = scene(n, 720, 1280, 10.0), scene(n, 180, 240, 2.0)
+    large, davis, small = scene(n, 720, 1280, 10.0), scene(n, 260, 346, 10.0), scene(n, 180, 240, 2.0)
     paths = {form: folder / f"bench.{form}" for form in GOALS}
     for form in ("evt3", "evt2", "dat"):
         write_events(paths[form], large, format=form)
     write_evt21(paths["evt21"], large)
     write_events(paths["atis"], small, format="atis")
-    for form, stream in {"evt2": large, "evt21": large, "atis": small}.items():
+    write_aedat2(paths["aedat2"], davis)
+    write_aedat3(paths["aedat3"], davis)
+    for form in ("dsec", "npz"):
+        write_events(paths[form], davis, format=form)
+    same = {"evt2": large, "evt21": large, "atis": small, "aedat2": davis, "aedat3": davis, "dsec": davis}
+    for form, stream in same.items():
         if open_reader(paths[form], format=form).read() != stream:
             raise RuntimeError(f"{form} does not read what was written: its speed means nothing.")
     return {form: path for form, path in paths.items() if form in READERS}

@@ -215,7 +215,8 @@ class DsecReader(Hdf5Reader):
         for t, x, y, p in self._read_rows(*self._range):
             chunk, unusable = to_chunk(t, x, y, p, "us")
             self._count("unknown_records", unusable)
-            yield RawChunk(chunk.t + self.t_offset, chunk.x, chunk.y, chunk.p)
+            np.add(chunk.t, self.t_offset, out=chunk.t)  # read from the file a moment ago: nobody else has it
+            yield chunk
 
 
 def _starts(t: Any, row: int, time_us: int, rows: int) -> bool:
