@@ -142,6 +142,12 @@ def test_a_cut_array_keeps_its_whole_rows(stream: EventStream, tmp_path: Path) -
         read_events(path, sensor_size=SIZE, strict=True)
 
 
+def test_a_structure_of_anything_but_numbers_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(5, [("t", "i8"), ("x", "U2"), ("y", "u2"), ("p", "?")]))
+    with pytest.raises(FormatError, match="to hold t, x, y and p, a structured array"):
+        read_events(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("rows", [2**40, 2**62])
 def test_a_claimed_size_is_not_allocated(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "events.npy"

@@ -179,7 +179,7 @@ class ArrayReader(Reader):
         """Tracks of a single array that holds all four columns."""
         if member.dtype.names is not None and len(member.shape) == 1:
             matched = match_names(member.dtype.names)
-            if len(matched) == 4:
+            if len(matched) == 4 and all(member.dtype[name].kind in "biuf" for name in matched.values()):
                 dtype = member.dtype[
                     [matched[name] for name in "txyp"]
                 ]  # keeps the offsets and the row's size
