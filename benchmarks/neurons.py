@@ -2,10 +2,10 @@
 
     python benchmarks/neurons.py [--nets scnn,vgg-snn] [--runs 5] [--rows ours,bound] [--no-compile] [--json FILE]
 
-Forward and backward of one batch. Rows are run in turn, `runs` times; a row's figure is the least processor time of
-its runs, so that a busy machine disturbs it little. Memory is the growth of the peak resident set in a process of its
-own. The bound is the convolutions, pools and linear layers alone, in the fastest form we know of. The peers live in
-an environment of their own: see benchmarks/requirements.txt.
+Forward and backward of one batch. Rows are run in turn, `runs` times; a row's figure is the least processor time
+of its runs, so that a busy machine disturbs it little. Memory is the growth of the peak resident set in a process
+of its own (Linux). The bound is the convolutions, pools and linear layers alone, in the fastest form we know of.
+The peers live in an environment of their own: see benchmarks/requirements.txt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -193,13 +192,21 @@ def peak_mb(net: str, row: str) -> float:
     return float(found.stdout.split()[-1])
 
 
+def memory_mb(key: str) -> float:
+    """VmRSS or VmHWM of this process; getrusage would pass on the peak of the parent."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(key))
+
+
 def print_peak(net: str, row: str) -> None:
     """The child's side of `peak_mb`."""
     step = step_of(net, row, compile_too=True)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_mb("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # resets the high-water mark
     step()
     step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory_mb("VmHWM") - before)
 
 
 def measure(net: str, names: list[str], runs: int, compile_too: bool) -> dict[str, dict[str, float]]:
