@@ -192,6 +192,12 @@ def test_log_intensity_is_the_formula() -> None:
     )
 
 
+@pytest.mark.parametrize("frames", [[0, 255], [0.5, np.nan], [-1.0, 0.0]])
+def test_log_intensity_refuses_values_of_another_scale(frames: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"`frames` as uint8, or float in 0\.\.1"):
+        log_intensity(frames)
+
+
 def test_noise_has_its_rate_and_share_and_keeps_the_signal() -> None:
     rng = np.random.default_rng(0)
     signal = EventStream.from_columns([100, 200], [1, 2], [3, 4], [1, 0], sensor_size=(50, 40))

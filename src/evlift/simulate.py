@@ -47,20 +47,35 @@ def log_intensity(frames: ArrayLike, *, black: float = 1e-3, gamma: float = 1.0)
     """Log intensity of pictures of any shape: ``log(black + (1 - black) · picture^gamma)``.
 
     Example:
-        >>> log_intensity([0, 255], black=0.1)[1]
-        np.float32(0.0)
+        >>> log_intensity([0.0, 1.0], black=0.1).round(1).tolist()
+        [-2.299999952316284, 0.0]
 
     Args:
         frames: uint8, or float in 0..1.
         black: intensity of a black pixel relative to a white one (screen leakage, stray light, dark current); > 0.
         gamma: exponent from pixel value to light.
+
+    Raises:
+        ValueError: values outside 0..1 that are not uint8.
     """
-    values = np.asarray(frames)
-    scale = 1 / 255 if values.dtype == np.uint8 else 1.0
-    light = np.asarray(values * np.float32(scale), np.float32)
+    light = _unit_range(np.asarray(frames), "frames")
     if gamma != 1:
         light = np.power(light, np.float32(gamma))
     return np.log(np.float32(black) + np.float32(1 - black) * light)
+
+
+def _unit_range(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Pixel values as float32 in 0..1, within rounding."""
+    if values.dtype == np.uint8:
+        return values * np.float32(1 / 255)
+    light = values.astype(np.float32)
+    low, high = light.min(initial=0.0), light.max(initial=0.0)
+    if not (low >= -1e-4 and high <= 1.0001):
+        raise ValueError(
+            f"Expected `{name}` as uint8, or float in 0..1, but got {values.dtype} in {low:g}..{high:g}. "
+            "Convert to uint8 or divide by the largest value."
+        )
+    return light.clip(0.0, 1.0)
 
 
 def simulate_frames(
@@ -266,7 +281,7 @@ class Saccades:
     step_us: int = 5_000
     margin: int = 3
     amplitude_px: tuple[float, float] = (4.5, 6.7)
-    threshold: tuple[float, float] = (0.3, 0.6)
+    threshold: tuple[float, float] = (0.28, 0.55)
     imbalance: float = 0.2
     mismatch: float = 0.1
     refractory_us: tuple[float, float] = (0.0, 500.0)
@@ -275,9 +290,9 @@ class Saccades:
     gamma: tuple[float, float] = (1.2, 2.2)
     blur_px: tuple[float, float] = (0.3, 0.6)
     noise_hz: tuple[float, float] = (0.2, 0.8)
-    rotation_deg: float = 10.0
-    scale: tuple[float, float] = (0.9, 1.1)
-    shear: float = 0.1
+    rotation_deg: float = 5.0
+    scale: tuple[float, float] = (0.95, 1.05)
+    shear: float = 0.05
 
     def __post_init__(self) -> None:
         MOTIONS[self.motion]
@@ -324,13 +339,7 @@ class Saccades:
         """The picture [H', W'] as light in 0..1, reduced where it is much finer than the sensor."""
         if picture.ndim != 2 or picture.size == 0:
             raise ValueError(f"Expected a grey `picture` [H', W'], but got shape {picture.shape}.")
-        light = np.asarray(picture, np.float32) * np.float32(1 / 255 if picture.dtype == np.uint8 else 1)
-        low, high = light.min(), light.max()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"Expected `picture` as uint8, or float in 0..1, but got {picture.dtype} in {low:g}..{high:g}. "
-                "Divide by the largest value."
-            )
+        light = _unit_range(picture, "picture")
         light = np.power(1 - light if self.negative else light, np.float32(gamma))
         factor = int(1 / (self._fit(picture.shape) * SAMPLES_PER_PIXEL))
         if factor < 2:

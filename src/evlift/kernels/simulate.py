@@ -174,7 +174,7 @@ def _fire(
         crossed = reference + on if up else reference - off
         # A threshold that was lowered between two calls is found crossed at the start.
         lag = min(max((crossed - np.float64(a)) * lag_per_log, 0.0), span)
-        keys[n] = (np.int64(start - zero + lag) << TIME_SHIFT) | label | np.int64(up)
+        keys[n] = (np.int64(start - zero + lag + 0.5) << TIME_SHIFT) | label | np.int64(up)
         n += 1
         if refractory <= 0:
             reference = crossed
