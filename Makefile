@@ -31,7 +31,7 @@ wheel: $(VENV)/installed
 	$(BIN)/python -m build
 
 fuzz: $(VENV)/installed
-	EVLIFT_FUZZ_INPUTS=10000 $(BIN)/python -m pytest -q tests/events/test_fuzz.py
+	EVLIFT_FUZZ=10000 $(BIN)/python -m pytest -q tests/events/test_fuzz.py
 
 bench-events: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/represent.py
@@ -49,7 +49,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard,text]' --group dev
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard]' --group dev
 	touch $@
 
 # the peers of the benchmarks live in an environment of their own, on top of the first

@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers import tiny
 
 import evlift
 from evlift.cli import main
 from evlift.config import parse_recipe
+from helpers import tiny
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +54,17 @@ def test_failures_exit_with_1_and_one_message(tmp_path, capsys):
 
 def test_train_evaluate_predict(tmp_path, capsys, random_stream):
     (tmp_path / "tiny.yaml").write_text(parse_recipe(tiny()).to_yaml())
-    assert main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--train.steps", "4"]) == 0
+    assert (
+        main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--train.steps", "4"])
+        == 0
+    )
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     assert "per time step" in capsys.readouterr().out
     evlift.write_events(tmp_path / "a.npz", random_stream)
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "a.npz"), "--duration-ms", "50", "--json"]) == 0
+    assert (
+        main(["predict", str(tmp_path / "run"), str(tmp_path / "a.npz"), "--duration-ms", "50", "--json"])
+        == 0
+    )
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(found) == 2
     assert sum(one["events"] for one in found) == 5000

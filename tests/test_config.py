@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from helpers import tiny
 
 from evlift.config import find_recipe, parse_recipe, shipped_recipes
 from evlift.errors import ConfigError
+from helpers import tiny
 
 
 def test_flags_override_fields_of_every_section():
@@ -26,7 +26,12 @@ def test_a_recipe_survives_the_way_through_its_yaml(tmp_path):
 
 def test_every_option_changes_the_digest():
     recipe = parse_recipe(tiny())
-    for flag in (["--train.seed", "1"], ["--data.fold", "1"], ["--method.tet_lambda", "0.5"], ["--model.width", "1"]):
+    for flag in (
+        ["--train.seed", "1"],
+        ["--data.fold", "1"],
+        ["--method.tet_lambda", "0.5"],
+        ["--model.width", "1"],
+    ):
         assert parse_recipe(tiny(), flag).digest != recipe.digest, flag
 
 
@@ -65,7 +70,9 @@ def test_an_unknown_recipe_lists_the_shipped_ones():
 
 
 def test_a_yaml_file_cannot_run_code(tmp_path):
-    (tmp_path / "evil.yaml").write_text("!!python/object/apply:os.system ['touch " + str(tmp_path / "done") + "']")
+    (tmp_path / "evil.yaml").write_text(
+        "!!python/object/apply:os.system ['touch " + str(tmp_path / "done") + "']"
+    )
     with pytest.raises(ConfigError):
         parse_recipe(tmp_path / "evil.yaml")
     assert not (tmp_path / "done").exists()

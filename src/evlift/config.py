@@ -18,8 +18,8 @@ from evlift.registry import Registry
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-SKIPPED = {  # what evlift fills in itself
-    "data": set[str](),
+SKIPPED: dict[str, set[str | int]] = {  # what evlift fills in itself
+    "data": set(),
     "model": {"classes", "input_size", "channels", "image_head"},
     "method": {"student", "steps"},
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import tiny
 
 from evlift import api
 from evlift.config import InputOptions, parse_recipe
@@ -13,6 +12,7 @@ from evlift.datasets.suites import SUITES, data_root, folders_suite, simulated_d
 from evlift.datasets.transfer import Encoder, Feeder, select_window
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
+from helpers import tiny
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,9 @@ def test_a_class_without_pictures_is_named(task):
 
 
 def test_splits_share_no_object(task):
-    parts = {name: set(getattr(task, name).object_ids) for name in ("source", "source_val", "train", "val", "test")}
+    parts = {
+        name: set(getattr(task, name).object_ids) for name in ("source", "source_val", "train", "val", "test")
+    }
     names = list(parts)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -162,8 +164,14 @@ def test_own_folders(tmp_path):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "events" / name).mkdir(parents=True)
         for i in range(5):
-            Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
-            columns = (np.sort(rng.integers(0, 9000, 400)), rng.integers(0, 30, 400), rng.integers(0, 20, 400))
+            Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(
+                tmp_path / "images" / name / f"{i}.png"
+            )
+            columns = (
+                np.sort(rng.integers(0, 9000, 400)),
+                rng.integers(0, 30, 400),
+                rng.integers(0, 20, 400),
+            )
             stream = EventStream.from_columns(*columns, rng.random(400) < 0.5, sensor_size=(20, 30))
             evlift.write_events(tmp_path / "events" / name / f"{i}.npz", stream)
     task = folders_suite(images=str(tmp_path / "images"), recordings=str(tmp_path / "events"))
@@ -185,7 +193,11 @@ def test_digits_on_the_real_recordings(data_root, tmp_path):
     assert (len(task.train), len(task.unlabelled), len(task.val), len(task.test)) == (10, 600, 200, 200)
     assert len(task.source) == 20_000
     batch = Feeder(
-        task, InputOptions(), api.build_method(parse_recipe(tiny(method={"name": "tmkt"})), task), batch_size=4, seed=0
+        task,
+        InputOptions(),
+        api.build_method(parse_recipe(tiny(method={"name": "tmkt"})), task),
+        batch_size=4,
+        seed=0,
     ).batch(0)
     assert batch.events.shape == (4, 10, 2, 28, 28)
     assert batch.events.amax() > 0.5

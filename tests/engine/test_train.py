@@ -11,7 +11,6 @@ import time
 
 import pytest
 import torch
-from helpers import tiny
 from safetensors.torch import load_file
 
 import evlift
@@ -23,6 +22,7 @@ from evlift.engine.optim import build_optimizer, learning_rate
 from evlift.engine.train import phase_steps
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.methods.base import Phase
+from helpers import tiny
 
 
 def weights(folder):
@@ -49,7 +49,11 @@ def test_every_method_trains_and_leaves_its_files(tmp_path, method):
 
 
 def test_the_loss_falls_and_the_network_learns(tmp_path):
-    recipe = tiny(train={"steps": 60, "eval_every": 60}, data={"labels_per_class": 6}, input={"quantile": 0.5})
+    recipe = tiny(
+        train={"steps": 60, "eval_every": 60},
+        data={"labels_per_class": 5, "recordings": 150},
+        input={"quantile": 0.5},
+    )
     run = evlift.train(recipe, tmp_path)
     loss = [row["value"] for row in read_log(run.log) if row["name"] == "label"]
     assert sum(loss[-5:]) < 0.7 * sum(loss[:5])
@@ -82,7 +86,9 @@ def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(tmp_path, method)
     evlift.train(recipe, tmp_path / "whole")
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
     logs = [read_log(tmp_path / name / "metrics.csv") for name in ("broken", "whole")]
-    assert [(r["step"], r["name"], r["value"]) for r in logs[0]] == [(r["step"], r["name"], r["value"]) for r in logs[1]]
+    assert [(r["step"], r["name"], r["value"]) for r in logs[0]] == [
+        (r["step"], r["name"], r["value"]) for r in logs[1]
+    ]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
