@@ -120,8 +120,8 @@ def write_page(
     page.heading("Accuracy on recordings that no network was trained on")
     page.table(pages.ROW_HEADER, rows)
     page.text(
-        f"All rows share network, steps and batch size; events-only, KT and TMKT have {LABELS} labelled recordings a class, "
-        "source-only has none. One seed and a short training: a taste, not a benchmark."
+        f"All rows share network, steps and batch size; events-only, KT and TMKT have {LABELS} labelled "
+        "recordings a class, source-only has none. One seed and a short training: a taste, not a benchmark."
     )
     page.heading("What the network sees")
     batch = next(iter(feeder.evaluation("val", batch_size=20)))

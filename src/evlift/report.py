@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 ON, OFF = (0.86, 0.24, 0.18), (0.16, 0.42, 0.80)
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #6b7280; --line: #d9dde3; --head: #f3f5f8 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #14171b; --soft: #9aa3ad; --line: #333a42; --head: #1e2329 } }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } p.lead { color: var(--soft); margin-top: 0 }
-table { border-collapse: collapse; width: 100% } th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
-th { background: var(--head) } th:first-child, td:first-child { text-align: left } .scroll { overflow-x: auto }
-figure { margin: 1rem 0 } img { max-width: 100%; height: auto; background: #fff; border-radius: 6px } figcaption { color: var(--soft); font-size: .9rem }
+:root { color-scheme: light dark;
+  --ink: #1b1f24; --paper: #ffffff; --soft: #6b7280; --line: #d9dde3; --head: #f3f5f8 }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e6e8eb; --paper: #14171b; --soft: #9aa3ad; --line: #333a42; --head: #1e2329 } }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.7rem; margin-bottom: .2rem }
+h2 { font-size: 1.2rem; margin-top: 2.2rem }
+p.lead { color: var(--soft); margin-top: 0 }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; width: 100% }
+th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
+th { background: var(--head) }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 1rem 0 }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 6px }
+figcaption { color: var(--soft); font-size: .9rem }
 """
 
 
@@ -80,9 +90,11 @@ class Page:
         body = "\n".join(self.parts)
         write_text(
             path,
-            f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width, "
-            f"initial-scale=1'><title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
-            f"<h1>{html.escape(self.title)}</h1><p class='lead'>{html.escape(self.lead)}</p>\n{body}\n</main></body></html>\n",
+            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
+            f"<h1>{html.escape(self.title)}</h1><p class='lead'>{html.escape(self.lead)}</p>\n"
+            f"{body}\n</main></body></html>\n",
         )
         return Path(path)
 

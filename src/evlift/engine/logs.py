@@ -15,7 +15,7 @@ COLUMNS = ("step", "phase", "split", "name", "value")
 
 
 class RunLog:
-    """Rows (step, phase, split, name, value) in ``metrics.csv``: one scalar a row, so that methods may differ in what they log.
+    """Rows (step, phase, split, name, value) in ``metrics.csv``: one scalar a row, since methods log different ones.
 
     Args:
         folder: the run's folder.

@@ -71,7 +71,8 @@ class Run:
         """
         if not self.record.is_file():
             raise DataError(
-                f"Expected {self.record}: the run has not finished. Resume it: evlift train {self.config} --out {self.folder}."
+                f"Expected {self.record}: the run has not finished. Resume it: "
+                f"evlift train {self.config} --out {self.folder}."
             )
         return json.loads(self.record.read_text(encoding="utf-8"))
 
