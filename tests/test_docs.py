@@ -243,6 +243,14 @@ def rows_of(page: Path, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in found[1].splitlines()]
 
 
+def test_what_the_pages_say_about_the_demo():
+    number = {1: "one", 2: "two", 3: "three", 5: "five"}[demo.LABELS]
+    for page in (ROOT / "README.md", DOCS / "first-run.md"):
+        assert f"{number} labelled recordings a" in " ".join(page.read_text("utf-8").split())
+    named = {row[0] for row in rows_of(DOCS / "first-run.md", "row")}
+    assert named == set(demo.METHODS)
+
+
 def test_the_table_of_switch_probabilities():
     text = (DOCS / "tmkt.md").read_text("utf-8")
     ratios = [float(cell) for cell in re.search(r"^\| r_m \|(.*)\|$", text, re.MULTILINE)[1].split("|")]
