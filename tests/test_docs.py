@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -251,6 +252,12 @@ def test_what_the_pages_say_about_the_demo():
     assert named == set(demo.METHODS)
 
 
+def test_the_extras_that_are_named_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (said,) = re.findall(r"^Extras: (.*)$", (DOCS / "first-run.md").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", said)) == set(extras)
+
+
 def test_the_table_of_switch_probabilities():
     text = (DOCS / "tmkt.md").read_text("utf-8")
     ratios = [float(cell) for cell in re.search(r"^\| r_m \|(.*)\|$", text, re.MULTILINE)[1].split("|")]
@@ -302,7 +309,7 @@ def test_the_citation_file_is_whole():
 
 
 def test_the_site_builds_strictly_and_asks_for_nothing_outside(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = r"""<(?:script|img|link(?! rel="canonical")|iframe)[^>]+(?:src|href)=["']?(?:https?:)?//"""
