@@ -57,48 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, help="print the version and leave")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    def verb(
-        name: str, run: Callable[[argparse.Namespace, list[str]], None], text: str, example: str, **more: Any
-    ) -> argparse.ArgumentParser:
-        one = verbs.add_parser(
-            name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form, **more
+    for name, (add_options, run, text, example) in VERBS.items():
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=form,
+            add_help=name != "train",  # whose help depends on the recipe
         )
-        one.set_defaults(run=run)
-        return one
-
-    _add_demo(
-        verb(
-            "demo",
-            _demo,
-            "Train four small spiking networks on embedded data and show the result.",
-            "evlift demo",
-        )
-    )
-    _add_info(
-        verb(
-            "info",
-            _info,
-            "Say what is in recordings and what is wrong with them.",
-            "evlift info a.raw --picture a.png",
-        )
-    )
-    train = verb(
-        "train",
-        _train,
-        "Train a recipe.",
-        "evlift train tmkt-digits --train.steps 500 --out runs/a",
-        add_help=False,
-    )
-    _add_train(train)
-    _add_evaluate(
-        verb("evaluate", _evaluate, "Judge a finished run.", "evlift evaluate runs/a --window first300")
-    )
-    _add_predict(
-        verb(
-            "predict", _predict, "Label a recording.", "evlift predict runs/a recording.bin --duration-ms 100"
-        )
-    )
+        add_options(verb)
+        verb.set_defaults(run=run)
     return parser
 
 
@@ -267,6 +236,40 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> None:
         else:
             span = f"{found.start_us / 1e3:10.1f} to {found.stop_us / 1e3:.1f} ms"
             print(f"{span}  {found.events:8d} events  {found.label}  {found.confidence:.3f}", flush=True)
+
+
+VERBS: dict[str, tuple[Callable[..., None], Callable[..., None], str, str]] = {
+    "demo": (
+        _add_demo,
+        _demo,
+        "Train four small spiking networks on embedded data and show the result.",
+        "evlift demo",
+    ),
+    "info": (
+        _add_info,
+        _info,
+        "Say what is in recordings and what is wrong with them.",
+        "evlift info a.raw --picture a.png",
+    ),
+    "train": (
+        _add_train,
+        _train,
+        "Train a recipe.",
+        "evlift train tmkt-digits --train.steps 500 --out runs/a",
+    ),
+    "evaluate": (
+        _add_evaluate,
+        _evaluate,
+        "Judge a finished run.",
+        "evlift evaluate runs/a --window first300",
+    ),
+    "predict": (
+        _add_predict,
+        _predict,
+        "Label a recording.",
+        "evlift predict runs/a recording.bin --duration-ms 100",
+    ),
+}
 
 
 class _Version(argparse.Action):

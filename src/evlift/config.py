@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SKIPPED: dict[str, set[str | int]] = {  # what evlift fills in itself
     "data": set(),
-    "model": {"classes", "input_size", "channels", "image_head"},
+    "model": {"classes", "input_size", "channels", "image_head", "steps"},
     "method": {"student", "steps"},
 }
 Window = Literal["full", "saccade", "first300", "mixed"]

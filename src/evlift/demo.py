@@ -10,6 +10,7 @@ from evlift import report as pages
 from evlift.api import create_task, evaluation_feeder, open_run, train
 from evlift.config import parse_recipe
 from evlift.engine.evaluate import Evaluation, run_network
+from evlift.engine.run import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +53,9 @@ def run_demo(
     feeder = evaluation_feeder(open_run(runs["TMKT"]), create_task(open_run(runs["TMKT"]).recipe))
     batches = list(feeder.evaluation("val"))
     judged = {name: run_network(open_run(folder).network, batches) for name, folder in runs.items()}
-    rows = [pages.accuracy_row(name, judged[name], open_run(runs[name]).record) for name in runs]
     if console:
-        print_table(console, rows)
-    return write_page(out, said, runs, judged, rows, feeder)
+        print_table(console, table_rows(runs, judged))
+    return write_page(out, said, runs, judged, feeder)
 
 
 def demo_data(embedded: bool) -> dict[str, Any]:
@@ -95,6 +95,13 @@ def _train(recipe: dict[str, Any], folder: Path, name: str, console: Console | N
         train(recipe, folder, report=report)
 
 
+def table_rows(runs: dict[str, Path], judged: dict[str, Evaluation]) -> list[tuple[str, ...]]:
+    """One row a method."""
+    return [
+        pages.accuracy_row(name, judged[name], Run(folder).read_record()) for name, folder in runs.items()
+    ]
+
+
 def print_table(console: Console, rows: list[tuple[str, ...]]) -> None:
     """The table of the four methods."""
     from rich.table import Table
@@ -112,13 +119,12 @@ def write_page(
     said: str,
     runs: dict[str, Path],
     judged: dict[str, Evaluation],
-    rows: list[tuple[str, ...]],
     feeder: Feeder,
 ) -> Path:
     """The page: table, what the networks see, curves, accuracy over time, predictions."""
     page = pages.Page("evlift demo", said)
     page.heading("Accuracy on recordings that no network was trained on")
-    page.table(pages.ROW_HEADER, rows)
+    page.table(pages.ROW_HEADER, table_rows(runs, judged))
     page.text(
         f"All rows share network, steps and batch size; events-only, KT and TMKT have {LABELS} labelled "
         "recordings a class, source-only has none. One seed and a short training: a taste, not a benchmark."

@@ -274,6 +274,6 @@ def test_exports_as_plain_operations() -> None:
 def test_recommended_precision_is_what_the_processor_has() -> None:
     flags = torch.backends.cpu.get_cpu_capability()
     wanted = recommended_precision()
-    assert wanted in ("bf16", "fp32")
-    if "AVX512" not in flags:
-        assert wanted == "fp32"
+    assert wanted in ("bf16-mixed", "32-true")
+    if "AVX512" not in flags and not torch.cuda.is_available():
+        assert wanted == "32-true"

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evlift.augment import Geometry, RandomGeometry, drop_events
-from evlift.config import InputOptions
 from evlift.datasets.base import Batch
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
@@ -25,6 +24,7 @@ from evlift.representations.base import resize
 from evlift.simulate import Saccades
 
 if TYPE_CHECKING:
+    from evlift.config import InputOptions
     from evlift.datasets.task import TransferTask
     from evlift.methods.base import Method
 

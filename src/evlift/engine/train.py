@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -65,19 +66,19 @@ class Trainer:
             method.to(memory_format=torch.channels_last)
         if self.options.compile:
             method.student.compile()
-        self.state = State()
+        self.state, self.started = State(), time.perf_counter()
         self.schedule = phase_steps(method.phases, self.options.steps)
 
     def train(self) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one; returns the run's record."""
         resumed = self._prepare_folder()
         log = RunLog(self.run.folder, step=self.state.step, tensorboard=self.options.tensorboard)
-        started = time.perf_counter() - self.state.seconds
+        self.started = time.perf_counter() - self.state.seconds
         first = 0
         try:
             for phase, steps in self.schedule:
                 if self.state.step < first + steps and not self._stopped():
-                    self._train_phase(phase, first, steps, resumed, log, started)
+                    self._train_phase(phase, first, steps, resumed, log)
                     resumed = None
                 first += steps
         finally:
@@ -107,7 +108,6 @@ class Trainer:
         steps: int,
         resumed: dict[str, Any] | None,
         log: RunLog,
-        started: float,
     ) -> None:
         """The loop: rate, batch, loss, backward, clip, step, average, log, evaluate, keep."""
         parameters = list(self.method.trained_parameters(phase.name))
@@ -122,7 +122,7 @@ class Trainer:
             norm = nn.utils.clip_grad_norm_(parameters, self.options.clip or float("inf"))
             optimizer.step()
             self.state.step = first + step + 1
-            self.state.seconds = time.perf_counter() - started
+            self.state.seconds = time.perf_counter() - self.started
             self._average()
             self._after_step(phase, output, float(norm), optimizer, log)
             if self._stopped():
@@ -260,7 +260,9 @@ def launch(options: TrainOptions) -> Fabric:
     """Fabric on the best device at hand, at the asked precision."""
     from lightning_fabric import Fabric
 
-    from evlift.models.spiking import recommended_precision
+    from evlift.models.base import recommended_precision
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision in every run
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -63,7 +63,8 @@ class PairedMethod(LabelMethod):
             with torch.no_grad():
                 output = self.student(like.new_zeros(1, self.steps, channels, *size), taps=True)
             self.student.train(mode)
-        if output is None or output.potential is None or output.spikes is None:
+        taps = output is not None and output.potential is not None and output.spikes is not None
+        if output is None or not taps or output.logits.shape[1] != self.steps:
             raise ConfigError(
                 f"Expected a spiking student, because {reason} reads potentials and spikes, but "
                 f"got {type(self.student).__name__}. Use a spiking model, or the method 'events-only' or "

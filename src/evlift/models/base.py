@@ -309,7 +309,7 @@ class MeanPool(nn.AvgPool2d):
 
 
 def recommended_precision() -> str:
-    """What precision="auto" means on this CPU: "bf16" with AVX512-BF16 or AMX, else "fp32"."""
+    """What precision="auto" means: "bf16-mixed" on a GPU or a CPU with AVX512-BF16 or AMX, else "32-true"."""
     cpu = torch.cpu
-    fast = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-    return "bf16" if fast else "fp32"
+    fast = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported() or torch.cuda.is_available()
+    return "bf16-mixed" if fast else "32-true"
