@@ -1,10 +1,12 @@
 """The digits table: every method, label count and window on real N-MNIST recordings, resumable at the run.
 
     python benchmarks/digits.py run --out runs/digits --workers 2 [--models scnn] [--budget-minutes 60]
-    python benchmarks/digits.py table --out runs/digits [--test] > table.md
+    python benchmarks/digits.py test --out runs/digits     # judge all finished runs on the test recordings, once
+    python benchmarks/digits.py table --out runs/digits [--split test]
 
-A run trains one network and judges it on val (full windows, one saccade, the first 300 events). `table --test` reads
-the test recordings, pooled over the folds, once. What has not been run is listed as not run.
+A run trains one network on windows of all kinds and is judged on full recordings, on one saccade of each, and on the
+first 300 events of a random saccade. Weights are chosen on val (source-only: on held-out pictures). The tables show
+val; `test` reads the test recordings. What has not been run is shown as not run.
 """
 
 from __future__ import annotations
@@ -18,30 +20,38 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 WINDOWS = ("full", "saccade", "first300")
 LABELS = (1, 5, 20, None)
-SHARED = {
-    "input": {"steps": 6, "size": [28, 28], "window": "mixed", "quantile": 0.5, "motion": "random3"},
-    "train": {"threads": 1, "precision": "32-true", "eval_every": 100, "checkpoint_every": 200, "log_every": 50},
+HEADER = ["| row | k = 1 | k = 5 | k = 20 | all |", "|---|---|---|---|---|"]
+INPUT = {"steps": 6, "size": [28, 28], "window": "mixed", "quantile": 0.25}
+TRAIN = {"threads": 1, "eval_every": 200, "checkpoint_every": 200, "log_every": 50, "batch_size": 64}
+MODELS: dict[str, dict[str, Any]] = {
+    "scnn": {"model": {"name": "scnn"}, "train": {"steps": 700, "lr": 0.01}},
+    "vgg": {"model": {"name": "vgg-snn", "width": 0.125}, "train": {"steps": 400, "lr": 0.005}},
 }
-MODELS = {
-    "scnn": {"model": {"name": "scnn"}, "train": {"steps": 500, "batch_size": 64, "lr": 0.005}},
-    "vgg": {"model": {"name": "vgg-snn", "width": 0.125}, "train": {"steps": 300, "batch_size": 32, "lr": 0.003}},
+CONSTANT = {"encoding": "constant"}
+RANDOM3 = {"encoding": "saccade", "motion": "random3"}
+NMNIST = {"encoding": "saccade", "motion": "nmnist"}
+ROWS: dict[str, tuple[str, dict[str, str]]] = {  # row: method, how pictures become sequences
+    "events-only": ("events-only", CONSTANT),
+    "source-only": ("source-only", CONSTANT),
+    "fine-tune": ("fine-tune", CONSTANT),
+    "KT": ("kt", CONSTANT),
+    "TMKT": ("tmkt", CONSTANT),
+    "source-only, random saccades": ("source-only", RANDOM3),
+    "KT, random saccades": ("kt", RANDOM3),
+    "TMKT, random saccades": ("tmkt", RANDOM3),
+    "source-only, N-MNIST saccades": ("source-only", NMNIST),
+    "fine-tune, N-MNIST saccades": ("fine-tune", NMNIST),
+    "KT, N-MNIST saccades": ("kt", NMNIST),
+    "TMKT, N-MNIST saccades": ("tmkt", NMNIST),
 }
-ROWS = {  # row name: method options and encoding of the pictures
-    "events-only": ({"name": "events-only"}, "constant"),
-    "source-only": ({"name": "source-only"}, "constant"),
-    "source-only, saccade": ({"name": "source-only"}, "saccade"),
-    "fine-tune": ({"name": "fine-tune"}, "constant"),
-    "fine-tune, saccade": ({"name": "fine-tune"}, "saccade"),
-    "KT": ({"name": "kt"}, "constant"),
-    "KT, saccade": ({"name": "kt"}, "saccade"),
-    "TMKT": ({"name": "tmkt"}, "constant"),
-    "TMKT, saccade": ({"name": "tmkt"}, "saccade"),
-}
+RATIO = {1: 0.1, 5: 0.2, 20: 0.2, None: 0.5}  # TMKT's r_m for each label count, chosen on val of fold 0
+MAIN = ("events-only", "KT, N-MNIST saccades", "TMKT, N-MNIST saccades")
 
 
 @dataclass(frozen=True)
@@ -61,58 +71,95 @@ class Cell:
         row = self.row.replace(", ", "_").replace(" ", "-")
         return f"{self.model}/{row}/k{labels}/fold{self.fold}-seed{self.seed}"
 
-    def recipe(self) -> dict:
+    def recipe(self) -> dict[str, Any]:
         """The recipe of the run."""
-        method, encoding = ROWS[self.row]
+        name, encoding = ROWS[self.row]
+        method = {"name": name, "r_m": RATIO[self.labels]} if name == "tmkt" else {"name": name}
         preset = MODELS[self.model]
+        data = {"name": "digits", "fold": self.fold, "labels_per_class": self.labels, "label_seed": self.seed}
         return {
-            "data": {
-                "name": "digits",
-                "fold": self.fold,
-                "labels_per_class": self.labels,
-                "label_seed": self.seed,
-            },
-            "input": {**SHARED["input"], "encoding": encoding},
+            "data": data,
+            "input": {**INPUT, **encoding},
             "model": preset["model"],
             "method": method,
-            "train": {**SHARED["train"], **preset["train"], "seed": self.seed},
+            "train": {**TRAIN, **preset["train"], "seed": self.seed},
         }
 
 
 def cells(models: list[str]) -> list[Cell]:
-    """All runs of the table: k = 1, 5, 20 on fold 0 with 3 seeds, all labels on 5 folds; seed by seed, so that an
-    interrupted table has every row first."""
-    found = []
-    for turn in range(5):
-        for model in models:
-            for row in ROWS:
-                counts = (None,) if row.startswith("source-only") else LABELS
-                for labels in counts:
-                    if labels is None:
-                        found.append(Cell(model, row, labels, turn, 0))
-                    elif turn < 3:
-                        found.append(Cell(model, row, labels, 0, turn))
-    return found
+    """All runs, the most telling first, so that a table whose time runs out has them.
+
+    k = 1, 5, 20: fold 0 with 3 seeds; all labels: 5 folds.
+    """
+    turns = [
+        Cell(model, row, k, *_place(k, turn))
+        for model in models
+        for turn in range(5)
+        for row, k in _cells(turn)
+    ]
+    return sorted(turns, key=lambda cell: _priority(cell, models))
+
+
+def _cells(turn: int) -> list[tuple[str, int | None]]:
+    counts = LABELS if turn < 3 else (None,)
+    return [(row, k) for row in ROWS for k in counts if k is None or not row.startswith("source-only")]
+
+
+def _place(labels: int | None, turn: int) -> tuple[int, int]:
+    """Fold and seed."""
+    return (turn, 0) if labels is None else (0, turn)
+
+
+def _priority(cell: Cell, models: list[str]) -> tuple[int, int]:
+    turn = cell.fold + cell.seed
+    model = models.index(cell.model)
+    if cell.row in MAIN:
+        return (turn + 2 * model, 0)
+    paired = cell.row.endswith("random saccades") and not cell.row.startswith("source-only")
+    return (1 + 2 * turn + 2 * model + 2 * paired, 1)
 
 
 def run_cell(cell: Cell, out: Path) -> None:
     """Train and judge one run in this process; writes result.json when done."""
     from evlift import api
-    from evlift.engine.evaluate import batch_norms
     from evlift.files import write_json
 
     folder = out / cell.name
     run = api.train(cell.recipe(), folder)
-    trained = api.open_run(folder)
-    adapts = (False, True) if batch_norms(trained.network) else (False,)
-    val = {}
-    for adapt in adapts:
-        for window in WINDOWS:
-            evaluation = api.evaluate(folder, window=window, adapt=adapt)
-            val[window + ("+adapted" if adapt else "")] = evaluation.metrics.accuracy
     record = run.read_record()
-    write_json(folder / "result.json", {**asdict(cell), "val": val, "seconds": record["seconds"]})
-    run.resume.unlink()
+    write_json(
+        folder / "result.json", {**asdict(cell), "val": judge(folder, "val"), "seconds": record["seconds"]}
+    )
+    run.resume.unlink(missing_ok=True)
+
+
+def judge(folder: Path, split: str) -> dict[str, float]:
+    """Accuracy on every window, and again with batch statistics adapted to the unlabelled training recordings."""
+    from evlift import api
+    from evlift.engine.evaluate import adapt_statistics, batch_norms, run_network
+
+    trained = api.open_run(folder)
+    feeder = api.evaluation_feeder(trained, api.create_task(trained.recipe))
+    found = {}
+    for window in WINDOWS:
+        network = api.open_run(folder).network
+        found[window] = run_network(network, feeder.evaluation(split, window=window)).metrics.accuracy
+        if batch_norms(network):
+            clips = (batch.events for batch in feeder.evaluation("unlabelled", window=window))
+            adapt_statistics(network, (clip for clip in clips if clip is not None))
+            adapted = run_network(network, feeder.evaluation(split, window=window))
+            found[f"{window}, adapted"] = adapted.metrics.accuracy
+    return found
+
+
+def judge_test(out: Path) -> None:
+    """Judge all finished runs on test; runs that have been judged are left alone."""
+    from evlift.files import write_json
+
+    for path in sorted(out.rglob("result.json")):
+        if not (path.parent / "test.json").exists():
+            write_json(path.parent / "test.json", judge(path.parent, "test"))
+            print(path.parent, flush=True)
 
 
 def run_all(out: Path, models: list[str], workers: int, minutes: float) -> None:
@@ -130,7 +177,15 @@ def run_all(out: Path, models: list[str], workers: int, minutes: float) -> None:
         if todo and len(running) < workers and time.time() < deadline:
             cell = todo.pop(0)
             (out / cell.name).mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, __file__, "cell", "--out", str(out), "--cell", json.dumps(asdict(cell))]
+            command = [
+                sys.executable,
+                __file__,
+                "cell",
+                "--out",
+                str(out),
+                "--cell",
+                json.dumps(asdict(cell)),
+            ]
             log = open(out / cell.name / "log.txt", "w")  # noqa: SIM115
             running[cell.name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         if time.time() >= deadline and not running:
@@ -139,29 +194,43 @@ def run_all(out: Path, models: list[str], workers: int, minutes: float) -> None:
         time.sleep(0.5)
 
 
-def results(out: Path) -> list[dict]:
-    """All finished runs."""
-    return [json.loads(path.read_text()) for path in sorted(out.rglob("result.json"))]
-
-
-def table(out: Path, models: list[str]) -> str:
-    """Markdown: mean ± standard deviation (n) of the val accuracy for every row, label count and window."""
+def results(out: Path, split: str) -> dict[tuple[str, str, int | None, str], list[float]]:
+    """Accuracies of all finished runs by (model, row, labels a class, window)."""
     grouped = defaultdict(list)
-    for found in results(out):
-        for window, accuracy in found["val"].items():
+    for path in sorted(out.rglob("result.json")):
+        found = json.loads(path.read_text())
+        if split == "test":
+            judged = path.parent / "test.json"
+            found["test"] = json.loads(judged.read_text()) if judged.exists() else {}
+        for window, accuracy in found[split].items():
             grouped[found["model"], found["row"], found["labels"], window].append(accuracy)
+    return dict(grouped)
+
+
+def table(out: Path, models: list[str], split: str) -> str:
+    """Markdown: mean ± standard deviation (number of runs) for every row, label count and window."""
+    grouped = results(out, split)
     lines = []
     for model in models:
-        windows = [w for w in (*WINDOWS, *(f"{w}+adapted" for w in WINDOWS)) if any(k[0] == model and k[3] == w for k in grouped)]
-        for window in windows:
-            lines += [f"\n### {model}, {window}\n", "| row | k = 1 | k = 5 | k = 20 | all |", "|---|---|---|---|---|"]
+        for window in sorted({key[3] for key in grouped if key[0] == model}, key=_window_order):
+            lines += [
+                f"\n### {model}, {window}, {split}\n",
+                "| row | k = 1 | k = 5 | k = 20 | all |",
+                "|---|---|---|---|---|",
+            ]
             for row in ROWS:
-                shown = [_cell(grouped.get((model, row, labels, window))) for labels in LABELS]
+                shown = [_shown(row, k, grouped.get((model, row, k, window))) for k in LABELS]
                 lines.append(f"| {row} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float] | None) -> str:
+def _window_order(window: str) -> tuple[bool, int]:
+    return ("adapted" in window, WINDOWS.index(window.split(",")[0]))
+
+
+def _shown(row: str, labels: int | None, values: list[float] | None) -> str:
+    if row.startswith("source-only") and labels is not None:
+        return "as all"
     if not values:
         return "not run"
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
@@ -169,20 +238,25 @@ def _cell(values: list[float] | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["run", "cell", "table"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=["run", "cell", "test", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--budget-minutes", type=float, default=720)
-    parser.add_argument("--cell", type=json.loads)
+    parser.add_argument("--cell", type=json.loads, help="one run, as JSON (used by `run`)")
+    parser.add_argument("--split", choices=["val", "test"], default="val", help="what the table shows")
     options = parser.parse_args()
     if options.action == "run":
         run_all(options.out, options.models, options.workers, options.budget_minutes)
     elif options.action == "cell":
         run_cell(Cell(**options.cell), options.out)
+    elif options.action == "test":
+        judge_test(options.out)
     else:
-        print(table(options.out, options.models))
+        print(table(options.out, options.models, options.split))
 
 
 if __name__ == "__main__":
