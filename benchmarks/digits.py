@@ -213,11 +213,7 @@ def table(out: Path, models: list[str], split: str) -> str:
     lines = []
     for model in models:
         for window in sorted({key[3] for key in grouped if key[0] == model}, key=_window_order):
-            lines += [
-                f"\n### {model}, {window}, {split}\n",
-                "| row | k = 1 | k = 5 | k = 20 | all |",
-                "|---|---|---|---|---|",
-            ]
+            lines += [f"\n### {model}, {window}, {split}\n", *HEADER]
             for row in ROWS:
                 shown = [_shown(row, k, grouped.get((model, row, k, window))) for k in LABELS]
                 lines.append(f"| {row} | " + " | ".join(shown) + " |")

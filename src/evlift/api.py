@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evlift.engine.evaluate import Evaluation
     from evlift.engine.train import Report
     from evlift.methods.base import Method
+    from evlift.models.cost import Cost
 
 SourceOfRecipe = Recipe | Mapping[str, Any] | str | Path
 
@@ -162,6 +163,21 @@ def evaluate(
                 f"The model {trained.recipe.model['name']} has no batch statistics to adapt. Leave --adapt out."
             )
     return run_network(trained.network, feeder.evaluation(split, window=window))
+
+
+def cost(folder: str | Path, *, split: str = "val") -> Cost:
+    """What one clip costs the network of a finished run: MACs, synaptic operations, firing rates.
+
+    Measured on the first 32 recordings of the split.
+    """
+    from evlift.models.cost import measure_cost
+
+    trained = open_run(folder)
+    feeder = evaluation_feeder(trained, create_task(trained.recipe))
+    batch = next(feeder.evaluation(split, batch_size=32))
+    if batch.events is None:
+        raise ValueError(f"Expected a split of recordings, but got '{split}'.")
+    return measure_cost(trained.network, batch.events)
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

@@ -194,28 +194,37 @@ examples:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
-    from evlift.api import evaluate, open_run
+    from dataclasses import asdict
+
+    from evlift.api import cost, evaluate, open_run
 
     evaluation = evaluate(options.folder, split=options.split, window=options.window, adapt=options.adapt)
-    trained = open_run(options.folder)
+    spent = cost(options.folder, split=options.split)
     summary = evaluation.summary()
     if options.json:
-        print(json.dumps(summary))
+        print(json.dumps({**summary, "cost": asdict(spent)}))
         return
     low, high = summary["interval"]
     rows = [
         ("samples", str(summary["samples"])),
         ("accuracy", f"{summary['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})"),
         ("mean over classes", f"{summary['class_mean']:.4f}"),
+        ("parameters", f"{spent.parameters:,}"),
+        ("MACs a clip, all layers dense", f"{spent.dense_macs:,.0f}"),
+        ("MACs of layers with analogue input", f"{spent.macs:,.0f}"),
+        ("synaptic operations of the others", f"{spent.synops:,.0f}"),
     ]
     _print_table(f"{options.folder} on {options.split}", ("", ""), rows)
+    classes = open_run(options.folder).classes
     shares = [
-        (name, f"{value:.3f}")
-        for name, value in zip(trained.classes, evaluation.metrics.per_class, strict=True)
+        (name, f"{value:.3f}") for name, value in zip(classes, evaluation.metrics.per_class, strict=True)
     ]
     _print_table("per class", ("class", "recall"), shares)
     steps = [(str(t + 1), f"{value:.3f}") for t, value in enumerate(evaluation.per_step)]
     _print_table("per time step", ("steps seen", "accuracy"), steps)
+    rates = [(name, f"{value:.4f}") for name, value in spent.firing_rates.items()]
+    if rates:
+        _print_table("firing rates", ("layer", "spikes per neuron and step"), rates)
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> None:
