@@ -117,33 +117,11 @@ def simulate_frames(
 
     frames = np.ascontiguousarray(log_frames, np.float32)
     times = np.asarray(times_us).astype(np.int64)
-    if frames.ndim != 3 or times.shape != frames.shape[:1]:
-        raise ValueError(
-            f"Expected `log_frames` [N, H, W] and `times_us` [N], but got {frames.shape} and {times.shape}."
-        )
-    if not np.isfinite(frames).all():
-        raise ValueError(
-            "Expected finite `log_frames`, but got NaN or infinity. Give black pixels some light first."
-        )
-    size = (int(frames.shape[1]), int(frames.shape[2]))
+    _check_frames(frames, times)
     if state is None:
-        if len(frames) == 0:
-            raise ValueError(
-                "Expected at least one frame, but got none. Without a `state` there is nothing to refer to."
-            )
-        blind = np.full(size, -np.inf)
-        state = PixelState(int(times[0]), frames[0], frames[0].copy(), blind)
-        frames, times = frames[1:], times[1:]
-    if state.log_frame.shape != size:
-        raise ValueError(f"Expected frames of the state's size {state.log_frame.shape}, but got {size}.")
-    if np.any(np.diff(times, prepend=state.time_us) <= 0):
-        raise ValueError(
-            f"Expected `times_us` strictly increasing and after {state.time_us} µs, but got {times}."
-        )
-    if len(times) and times[-1] - state.time_us >= 2**31:
-        raise ValueError(
-            "Expected at most 35 minutes a call, but got more. Give the frames in chunks with `state`."
-        )
+        state, frames, times = _first_state(frames, times), frames[1:], times[1:]
+    _check_continuation(frames, times, state)
+    size = (int(frames.shape[1]), int(frames.shape[2]))
     if len(frames) == 0:
         return EventStream.empty(size), state
     on = _threshold_map(threshold_on, size, "threshold_on")
@@ -162,6 +140,41 @@ def simulate_frames(
     )
     events = _unpacked(packed, state.time_us, size)
     return events, PixelState(int(times[-1]), frames[-1].copy(), reference, blind)
+
+
+def _check_frames(frames: NDArray[np.float32], times: NDArray[np.int64]) -> None:
+    if frames.ndim != 3 or times.shape != frames.shape[:1]:
+        raise ValueError(
+            f"Expected `log_frames` [N, H, W] and `times_us` [N], but got {frames.shape} and {times.shape}."
+        )
+    if not np.isfinite(frames).all():
+        raise ValueError(
+            "Expected finite `log_frames`, but got NaN or infinity. Give black pixels some light first."
+        )
+
+
+def _first_state(frames: NDArray[np.float32], times: NDArray[np.int64]) -> PixelState:
+    """Pixels that have just seen the first frame."""
+    if len(frames) == 0:
+        raise ValueError(
+            "Expected at least one frame, but got none. Without a `state` there is nothing to refer to."
+        )
+    return PixelState(int(times[0]), frames[0], frames[0].copy(), np.full(frames.shape[1:], -np.inf))
+
+
+def _check_continuation(frames: NDArray[np.float32], times: NDArray[np.int64], state: PixelState) -> None:
+    if state.log_frame.shape != frames.shape[1:]:
+        raise ValueError(
+            f"Expected frames of the state's size {state.log_frame.shape}, but got {frames.shape[1:]}."
+        )
+    if np.any(np.diff(times, prepend=state.time_us) <= 0):
+        raise ValueError(
+            f"Expected `times_us` strictly increasing and after {state.time_us} µs, but got {times}."
+        )
+    if len(times) and times[-1] - state.time_us >= 2**31:
+        raise ValueError(
+            "Expected at most 35 minutes a call, but got more. Give the frames in chunks with `state`."
+        )
 
 
 def _threshold_map(threshold: float | FloatArray, size: tuple[int, int], name: str) -> NDArray[np.float32]:
