@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -46,8 +47,7 @@ class NpzWriter(Writer):
                 column.seek(0)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member, column:
                     np.lib.format.write_array_header_1_0(member, header)
-                    while part := column.read(2**20):
-                        member.write(part)
+                    shutil.copyfileobj(column, member, 2**20)
             with archive.open("sensor_size.npy", "w") as member:
                 np.lib.format.write_array(member, np.array(self.sensor_size, np.int64))
         self._columns = {}
