@@ -296,7 +296,7 @@ def streams(draw: st.DrawFn, side: int, span: int) -> EventStream:
 def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, form: str, cuts: int
 ) -> None:
-    side, span = (9999, 2**33) if form == "dat" else (2048, 2**40)
+    side, span = (8191, 2**33) if form == "dat" else (2048, 2**40)
     stream = data.draw(streams(side, span))
     path = tmp_path_factory.getbasetemp() / f"round.{form}"
     step = len(stream) // cuts + 1

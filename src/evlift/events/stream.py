@@ -102,7 +102,7 @@ class EventStream:
     @property
     def duration_us(self) -> int:
         """Time from the first to the last event in µs; 0 for fewer than two events."""
-        return int(self.t[-1] - self.t[0]) if len(self) else 0
+        return int(self.t[-1]) - int(self.t[0]) if len(self) else 0
 
     def __getitem__(self, index: slice | NDArray[Any]) -> EventStream:
         """Events by slice, by mask or by increasing indices, without a check of the order."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from evlift.errors import FormatError
 from evlift.events.readers.base import READERS, RawChunk, Reader, SensorSize
+from evlift.events.readers.columns import to_chunk
 
 EVENT = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 NO_STREAM = "none"
@@ -123,7 +124,7 @@ class Aedat4Reader(Reader):
         return head.startswith(b"#!AER-DAT4")
 
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
-        with _Child(self._path, NO_STREAM) as child:
+        with _Child(self.path, NO_STREAM) as child:
             streams = child.streams()
             if not streams:
                 raise FormatError(f"Expected {self.name} to be an AEDAT4 file, but got: {child.reason()}.")
@@ -133,29 +134,25 @@ class Aedat4Reader(Reader):
         sizes = [(int(stream.get("height", 0)), int(stream.get("width", 0))) for stream in sized]
         return sensor_size or max([size for size in sizes if min(size) > 0], default=NO_SIZE)
 
-    @property
-    def _path(self) -> Path:
-        if not isinstance(self.source, Path):
-            raise FormatError("Expected a path for aedat4, but got a stream. Save it to a file first.")
-        return self.source
-
     def _decode(self) -> Iterator[RawChunk]:
         if self._stream_id is None:
             return
         packets = 0
-        with _Child(self._path, self._stream_id) as child:
+        with _Child(self.path, self._stream_id) as child:
             child.streams()
             while (data := child.packet()) is not None:
                 packets += 1
                 events = np.frombuffer(data, EVENT)
-                yield RawChunk(events["t"].astype(np.int64), events["x"], events["y"], events["on"])
+                chunk, unusable = to_chunk(events["t"], events["x"], events["y"], events["on"], "us")
+                self._count("unknown_records", unusable)
+                yield chunk
             if child.ended:
                 return
             if packets == 0:
                 raise FormatError(
                     f"Expected packets in {self.name}, but the first one fails: {child.reason()}."
                 )
-        self._count("dropped_bytes", _bytes_after(self._path, packets))
+        self._count("dropped_bytes", _bytes_after(self.path, packets))
 
 
 def _bytes_after(path: Path, packets: int) -> int:

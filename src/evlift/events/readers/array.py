@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
-from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, Reader, SensorSize, Source
+from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, SensorSize
 from evlift.events.readers.columns import (
-    announce,
-    check_order,
-    check_unit,
+    TableReader,
     detect_order,
     detect_unit,
     match_names,
@@ -58,40 +56,15 @@ class Track:
     names: tuple[str, ...]
 
 
-class ArrayReader(Reader):
-    """What npz and npy share: streaming of one or several arrays as t, x, y, p.
-
-    Args:
-        columns: order of an N×4 array, such as "xytp"; default: detected, and said in a warning.
-        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
-    """
-
-    format = "npy"  # each subclass states its own
-    max_side = 65_535
-
-    def __init__(
-        self,
-        source: Source,
-        *,
-        sensor_size: SensorSize | None = None,
-        strict: bool = False,
-        columns: str | None = None,
-        time_unit: str | None = None,
-    ) -> None:
-        self.columns_given = check_order(columns)
-        self.time_unit = check_unit(time_unit) or ""
-        super().__init__(source, sensor_size=sensor_size, strict=strict)
+class ArrayReader(TableReader):
+    """What npz and npy share: streaming of one or several arrays as t, x, y, p."""
 
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
-        if not isinstance(self.source, Path):
-            raise FormatError(
-                f"Expected a path for {self.format}, but got a stream. Save it to a file first."
-            )
         detected: list[str] = []
         self._tracks, stated = self._find_tracks()
         sample = next(self._rows(), None)
         if "0" in {name for track in self._tracks for name in track.names}:
-            order = self.columns_given
+            order = self.order_given
             if order is None:
                 order = detect_order([sample[str(i)] for i in range(4)], self.name) if sample else "txyp"
                 detected.append(f"column order {' '.join(order)}")
@@ -105,7 +78,7 @@ class ArrayReader(Reader):
         if size is None:
             size = self._extent()
             detected.append(f"a sensor of (H, W) = {size} from the largest coordinates")
-        announce(self.name, detected, "State `columns`, `time_unit` or `sensor_size` if that is wrong.")
+        self._announce(detected)
         return size
 
     def _find_tracks(self) -> tuple[list[Track], SensorSize | None]:
@@ -209,7 +182,7 @@ class NpyReader(ArrayReader):
     Example:
         >>> NpyReader("events.npy", columns="xytp", sensor_size=(260, 346)).read()  # doctest: +SKIP
 
-    Arguments as of :class:`ArrayReader`. Without `sensor_size` the largest coordinates decide; a warning
+    Arguments as of :class:`TableReader`. Without `sensor_size` the largest coordinates decide; a warning
     says so.
     """
 
@@ -222,7 +195,7 @@ class NpyReader(ArrayReader):
         return head.startswith(b"\x93NUMPY")
 
     def _find_tracks(self) -> tuple[list[Track], SensorSize | None]:
-        return self._tracks_of(read_member(self.name, _Opener(Path(str(self.source))))), None
+        return self._tracks_of(read_member(self.name, _Opener(self.path))), None
 
 
 @READERS.register("npz")
@@ -246,7 +219,7 @@ class NpzReader(ArrayReader):
         return head.startswith(b"PK\x03\x04") and b".npy" in head[30:300]
 
     def _find_tracks(self) -> tuple[list[Track], SensorSize | None]:
-        path = Path(str(self.source))
+        path = self.path
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]

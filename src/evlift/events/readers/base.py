@@ -22,14 +22,17 @@ from evlift.events.readers.chunk import (
     RawChunk,
     RecordingWarning,
 )
+from evlift.events.readers.source import Source, buffered, checked_source, system_errors_of
 from evlift.events.readers.windowing import windows_of
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
 
 READERS = Registry("event format")
 
-Source = str | Path | BinaryIO
 SensorSize = tuple[int, int]
+
+MAX_PIXELS = 2**26
+"""Of a sensor: the largest made have 2^20, and every representation allocates its whole grid (decided here)."""
 
 MAX_HELD = 2**20
 """Events held back for late ones, at most, however dense they are."""
@@ -62,13 +65,13 @@ class Reader(ABC):
     def __init__(
         self, source: Source, *, sensor_size: SensorSize | None = None, strict: bool = False
     ) -> None:
-        self.source: Path | BinaryIO = Path(source) if isinstance(source, (str, Path)) else source
+        self.source: Path | BinaryIO = checked_source(source)
         self.strict = strict
         self.problems = Problems()
-        if isinstance(self.source, Path):
-            check_is_file(self.source)
+        self.detected: tuple[str, ...] = ()
         given = None if sensor_size is None else self.checked_size(*sensor_size)
-        stated = self._inspect(given)
+        with system_errors_of(self.name):
+            stated = self._inspect(given)
         self.sensor_size: SensorSize = self.checked_size(*stated)
 
     @classmethod
@@ -96,16 +99,9 @@ class Reader(ABC):
             219596
         """
         self.problems = Problems()
-        newest: int | None = None
         try:
-            with closing(_as_generator(self._decode())) as decoded:
-                for chunk in decoded:
-                    kept = self._inside(chunk)
-                    if not len(kept):
-                        continue
-                    self._count_backward(kept.t, newest)
-                    newest = int(kept.t[-1])
-                    yield kept
+            with system_errors_of(self.name), closing(_as_generator(self._decode())) as decoded:
+                yield from self._checked(decoded)
         finally:
             if self.problems and not self.strict:
                 warnings.warn(f"{self.name}: {self.problems}.", RecordingWarning, stacklevel=2)
@@ -158,12 +154,26 @@ class Reader(ABC):
         """The file's name for messages."""
         return str(self.source) if isinstance(self.source, Path) else f"<{self.format} stream>"
 
+    @property
+    def path(self) -> Path:
+        """The file's path, for formats that cannot be read from a stream."""
+        if not isinstance(self.source, Path):
+            raise FormatError(
+                f"Expected a path for {self.format}, but got a stream. Save it to a file first."
+            )
+        return self.source
+
     def checked_size(self, height: int, width: int) -> SensorSize:
-        """(H, W) as integers, refused if the format cannot address such a sensor."""
+        """(H, W) as integers, refused if the format cannot address such a sensor or no memory could hold it."""
         if not (0 < height <= self.max_side and 0 < width <= self.max_side):
             raise FormatError(
                 f"Expected a sensor size within 1 to {self.max_side} for {self.format}, but got (H, W) = "
                 f"({height}, {width}) for {self.name}. Give the right `sensor_size`."
+            )
+        if height * width > MAX_PIXELS:
+            raise FormatError(
+                f"Expected a sensor of at most {MAX_PIXELS} pixels, but got (H, W) = ({height}, {width}) for "
+                f"{self.name}. Give the right `sensor_size`."
             )
         return int(height), int(width)
 
@@ -174,6 +184,27 @@ class Reader(ABC):
         setattr(self.problems, problem, getattr(self.problems, problem) + count)
         if self.strict:
             raise FormatError(f"{self.name}: {self.problems}. Read it with `strict=False` to keep the rest.")
+
+    def _announce(self, detected: list[str]) -> None:
+        """Say in a warning, and keep in `detected`, what was found out rather than stated."""
+        self.detected = tuple(detected)
+        if detected:
+            warnings.warn(
+                f"{self.name}: detected {'; '.join(detected)}. State `columns`, `time_unit` or `sensor_size` if that "
+                "is wrong.",
+                RecordingWarning,
+                stacklevel=5,
+            )
+
+    def _checked(self, chunks: Iterator[RawChunk]) -> Iterator[RawChunk]:
+        newest: int | None = None
+        for chunk in chunks:
+            kept = self._inside(chunk)
+            if not len(kept):
+                continue
+            self._count_backward(kept.t, newest)
+            newest = int(kept.t[-1])
+            yield kept
 
     def _inside(self, chunk: RawChunk) -> RawChunk:
         height, width = self.sensor_size
@@ -272,39 +303,6 @@ class RecordReader(Reader):
                 yield buffer[:whole]
                 buffer[:rest] = buffer[whole : whole + rest]
         self._count("dropped_bytes", rest)
-
-
-class _Prefixed(io.RawIOBase):
-    """A stream whose first bytes were already taken and are handed out again."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head, self._stream = head, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._head:
-            read = getattr(self._stream, "read1", self._stream.read)
-            self._head = read(len(buffer)) or b""
-        taken, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
-
-
-def buffered(stream: BinaryIO, head: bytes = b"") -> io.BufferedReader:
-    """`stream` with peek and partial reads, `head` put back in front of it."""
-    if isinstance(stream, io.BufferedReader) and not head:
-        return stream
-    return io.BufferedReader(_Prefixed(head, stream), 2**16)
-
-
-def check_is_file(path: Path) -> None:
-    """Refuse a missing file and a folder in plain words."""
-    if path.is_dir():
-        raise FormatError(f"Expected a recording, but got the folder '{path}'. Name one file in it.")
-    if not path.exists():
-        raise FormatError(f"Expected a recording at '{path}', but there is no such file.")
 
 
 def require_options(reader: Any, options: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
-from evlift.events.readers.base import RawChunk, RecordingWarning
+from evlift.events.readers.base import RawChunk, Reader, SensorSize, Source
 
 ALIASES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "t_us", "time_us", "timestamp_us", "t_s"),
@@ -22,6 +21,34 @@ ALIASES = {
 
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000}
 LATEST_US = 2**62
+
+
+class TableReader(Reader):
+    """What readers of unlabelled columns share: options that say which column is which, and in which unit.
+
+    Args:
+        columns: order such as "txyp", for columns without names; default: detected, and said in a warning.
+        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
+    """
+
+    max_side = 65_535
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        sensor_size: SensorSize | None = None,
+        strict: bool = False,
+        columns: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        if columns is not None and sorted(columns) != sorted("txyp"):
+            raise ConfigError(f"Expected `columns` to order the letters t, x, y, p, but got '{columns}'.")
+        if time_unit is not None and time_unit not in UNITS_US:
+            raise ConfigError(f"Expected `time_unit` to be one of {list(UNITS_US)}, but got '{time_unit}'.")
+        self.order_given = columns
+        self.time_unit = time_unit or ""
+        super().__init__(source, sensor_size=sensor_size, strict=strict)
 
 
 def match_names(names: Iterable[str]) -> dict[str, str]:
@@ -38,20 +65,6 @@ def match_names(names: Iterable[str]) -> dict[str, str]:
         for alias in reversed(aliases)
         if alias in known
     }
-
-
-def check_order(columns: str | None) -> str | None:
-    """Refuse a column order that is not a permutation of txyp."""
-    if columns is not None and sorted(columns) != sorted("txyp"):
-        raise ConfigError(f"Expected `columns` to order the letters t, x, y, p, but got '{columns}'.")
-    return columns
-
-
-def check_unit(time_unit: str | None) -> str | None:
-    """Refuse an unknown unit of time."""
-    if time_unit is not None and time_unit not in UNITS_US:
-        raise ConfigError(f"Expected `time_unit` to be one of {list(UNITS_US)}, but got '{time_unit}'.")
-    return time_unit
 
 
 def detect_order(sample: Sequence[NDArray[Any]], name: str) -> str:
@@ -93,12 +106,6 @@ def detect_unit(sample: NDArray[Any]) -> str:
     return "s" if np.any(finite != np.floor(finite)) else "us"
 
 
-def announce(name: str, facts: Sequence[str], remedy: str) -> None:
-    """Say in a warning what was detected rather than stated."""
-    if facts:
-        warnings.warn(f"{name}: detected {'; '.join(facts)}. {remedy}", RecordingWarning, stacklevel=4)
-
-
 def to_chunk(
     t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any], time_unit: str
 ) -> tuple[RawChunk, int]:
@@ -112,7 +119,7 @@ def to_chunk(
         with np.errstate(over="ignore", invalid="ignore"):
             t = np.rint(t.astype(np.float64) * scale)
             keep = np.abs(t) < LATEST_US  # False for NaN too
-    elif scale != 1:
+    elif scale != 1 or _has_huge(t):
         keep = np.abs(t.astype(np.float64)) * scale < LATEST_US
         t = t.astype(np.int64) * scale
     x, y, inside = _integers(x, y)
@@ -121,6 +128,11 @@ def to_chunk(
         t, x, y, p = t[keep], x[keep], y[keep], p[keep]
         return RawChunk(t.astype(np.int64), x, y, p > 0), int(np.count_nonzero(~keep))
     return RawChunk(t.astype(np.int64, copy=False), x, y, p if p.dtype == bool else p > 0), 0
+
+
+def _has_huge(t: NDArray[Any]) -> bool:
+    """Whether whole numbers [n] go beyond the times that sums and differences of two can hold."""
+    return t.dtype.itemsize == 8 and len(t) > 0 and max(-int(t.min()), int(t.max())) >= LATEST_US
 
 
 def _integers(

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
-from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize, buffered
+from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize
 from evlift.events.readers.prophesee import header_size, read_header, starts_with_header
+from evlift.events.readers.source import buffered
 
 EVENT_TYPES = (0, 12)
 """Kinds of record with x, y and p: "Event2d" and "CD"."""

@@ -6,15 +6,8 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from evlift.errors import FormatError
-from evlift.events.readers.base import (
-    READERS,
-    RawChunk,
-    Reader,
-    Source,
-    buffered,
-    check_is_file,
-    require_options,
-)
+from evlift.events.readers.base import READERS, RawChunk, Reader, require_options
+from evlift.events.readers.source import Source, buffered, checked_source, system_errors_of
 from evlift.events.stream import EventStream
 
 HEAD_BYTES = 2**16
@@ -36,20 +29,17 @@ def open_reader(source: Source, *, format: str | None = None, **options: Any) ->
         FormatError: no such file, a folder, an unknown format, or a file that is not what it says.
         ConfigError: an unknown format name or option.
     """
-    if isinstance(source, (str, Path)):
-        source = Path(source)
-        check_is_file(source)
-        if format is None:
-            with source.open("rb") as file:
-                format = detect_format(file.read(HEAD_BYTES), source)
+    opened = checked_source(source)
+    if format is None and not isinstance(opened, Path):
+        opened = buffered(opened)
+        format = detect_format(opened.peek(), None)
     elif format is None:
-        source = buffered(source)
-        head = source.peek()
-        format = detect_format(head, None)
+        with system_errors_of(str(opened)), opened.open("rb") as file:
+            format = detect_format(file.read(HEAD_BYTES), opened)
     reader: Any = READERS[format]
     require_options(reader, options)
-    opened: Reader = reader(source, **options)
-    return opened
+    found: Reader = reader(opened, **options)
+    return found
 
 
 def detect_format(head: bytes, path: Path | None) -> str:
@@ -58,6 +48,11 @@ def detect_format(head: bytes, path: Path | None) -> str:
     Raises:
         FormatError: nothing fits; the message lists what can be read.
     """
+    what = f"'{path}'" if path is not None else "the stream"
+    if not head and path is None:
+        raise FormatError(
+            "Expected a recording in the stream, but it is empty. Name its format with `format=`."
+        )
     readers: list[Any] = [READERS[name] for name in READERS]
     for reader in sorted(readers, key=lambda reader: reader.headerless):
         if reader.headerless and (path is None or path.suffix.lower() not in reader.extensions):
@@ -65,10 +60,10 @@ def detect_format(head: bytes, path: Path | None) -> str:
         if reader.sniff(head, path):
             return str(reader.format)
     known = ", ".join(f"{reader.format} ({' '.join(reader.extensions)})" for reader in readers)
-    what = f"'{path}'" if path is not None else "the stream"
+    found = "its content fits no known format" if head else "it is empty"
     raise FormatError(
-        f"Expected {what} to be a recording, but its content fits no known format. Can be read: {known}. "
-        "If it is one of these, name it with `format=`."
+        f"Expected {what} to be a recording, but {found}. Can be read: {known}. If it is one of these, name it with "
+        "`format=` (on the command line, --format)."
     )
 
 

@@ -18,9 +18,9 @@ from evlift.events.readers.base import (
     RecordReader,
     SensorSize,
     Source,
-    buffered,
 )
 from evlift.events.readers.prophesee import header_size, read_header, starts_with_header
+from evlift.events.readers.source import buffered
 
 SIZE_OF_PLUGIN = {"gen3": (480, 640), "gen31": (480, 640), "gen4": (720, 1280), "gen41": (720, 1280)}
 """Sensor of a camera's driver ("hal_plugin_gen41_evk3"), for headers that state no size; (H, W)."""

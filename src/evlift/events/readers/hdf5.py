@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
 from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, Reader, SensorSize, Source
-from evlift.events.readers.columns import to_chunk
+from evlift.events.readers.columns import LATEST_US, to_chunk
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_CHUNK_BYTES = 2**30
+BLOSC, FLETCHER32 = 32001, 3
+FEWEST_PARAMETERS = {BLOSC: 4, 32026: 4}
+"""Parameters that the plugins of Blosc and Blosc2 read unasked: with fewer they end the process."""
+
+BLOSC_HEADER = struct.Struct("<4B3I")
+
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
@@ -59,11 +68,15 @@ def require_filters(dataset: Any, name: str) -> None:
 
     settings = dataset.id.get_create_plist()
     for i in range(settings.get_nfilters()):
-        code, _, _, label = settings.get_filter(i)
+        code, _, parameters, label = settings.get_filter(i)
         if not h5py.h5z.filter_avail(code):
             raise FormatError(
                 f"Expected an HDF5 plugin for the filter {label.decode(errors='replace') or code} of {name}, "
                 "but none is installed. Run `pip install hdf5plugin`."
+            )
+        if len(parameters) < FEWEST_PARAMETERS.get(code, 0):
+            raise FormatError(
+                f"Expected whole settings of the filter {code} of {name}, but got {parameters}."
             )
     if dataset.dtype.kind not in "biuf":
         raise FormatError(f"Expected {name} to hold numbers, but got {dataset.dtype}.")
@@ -84,6 +97,42 @@ def stored_rows(dataset: Any) -> int:
     return min(rows, int(dataset.id.get_num_chunks()) * int(dataset.chunks[0]))
 
 
+def read_rows(dataset: Any, first: int, stop: int) -> NDArray[Any]:
+    """Rows [first:stop] of a data set that `require_filters` let pass.
+
+    Raises:
+        ValueError: a damaged Blosc chunk; its plugin trusts the header of a chunk and would end the process.
+    """
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if BLOSC in filters:
+        height, *widths = dataset.chunks
+        rows = range(first // height * height, stop, height)
+        columns = (range(0, side, width) for side, width in zip(dataset.shape[1:], widths, strict=True))
+        for corner in product(rows, *columns):
+            _check_blosc_chunk(dataset, corner, filters)
+    found: NDArray[Any] = dataset[first:stop]
+    return found
+
+
+def _check_blosc_chunk(dataset: Any, corner: tuple[int, ...], filters: list[int]) -> None:
+    """Refuse a chunk that is not as long as its header says, or would not fill its place."""
+    stored = dataset.id.get_chunk_info_by_coord(corner)
+    if stored.byte_offset is None:
+        return
+    expected = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    if stored.size > 2 * expected + 2**16:
+        raise ValueError(f"a chunk of {stored.size} bytes for {expected}")
+    if stored.filter_mask or [code for code in filters if code != FLETCHER32][-1] != BLOSC:
+        raise ValueError(f"filters {filters} with Blosc not the last one")
+    _, content = dataset.id.read_direct_chunk(corner)
+    if len(content) < BLOSC_HEADER.size:
+        raise ValueError(f"a Blosc chunk of {len(content)} bytes")
+    _, _, _, item, size, block, packed = BLOSC_HEADER.unpack_from(content)
+    if size != expected or packed > len(content) or not (item > 0 and 0 < block <= size):
+        raise ValueError(f"a Blosc chunk of {size} bytes, {packed} packed, where {expected} belong")
+
+
 class Hdf5Reader(Reader):
     """What both layouts share: named data sets, read chunk by chunk from a file opened in each pass."""
 
@@ -95,16 +144,8 @@ class Hdf5Reader(Reader):
     def _names(self) -> tuple[str, ...]:
         raise NotImplementedError
 
-    @property
-    def _path(self) -> Path:
-        if not isinstance(self.source, Path):
-            raise FormatError(
-                f"Expected a path for {self.format}, but got a stream. Save it to a file first."
-            )
-        return self.source
-
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
-        with open_hdf5(self._path) as file:
+        with open_hdf5(self.path) as file:
             sets = [file.get(name) for name in self._names()]
             if any(not hasattr(found, "shape") for found in sets):
                 raise FormatError(
@@ -123,7 +164,7 @@ class Hdf5Reader(Reader):
 
     def _read_rows(self, start: int | None = None, stop: int | None = None) -> Iterator[list[Any]]:
         """The data sets' rows [start:stop], a list of arrays of at most `CHUNK_EVENTS` rows at a time."""
-        with open_hdf5(self._path) as file:
+        with open_hdf5(self.path) as file:
             sets = [file[name] for name in self._names()]
             rows = min(stored_rows(dataset) for dataset in sets)
             missing = max(int(dataset.shape[0]) for dataset in sets) - rows
@@ -132,7 +173,7 @@ class Hdf5Reader(Reader):
                 # whole chunks of the file: no chunk is decompressed twice
                 end = min(first // CHUNK_EVENTS * CHUNK_EVENTS + CHUNK_EVENTS, last)
                 try:
-                    block = [dataset[first:end] for dataset in sets]
+                    block = [read_rows(dataset, first, end) for dataset in sets]
                 except DAMAGED:
                     missing += rows - first
                     break
@@ -175,8 +216,13 @@ class DsecReader(Hdf5Reader):
         offset = file.get("t_offset")
         self.t_offset = 0
         if getattr(offset, "size", 0) == 1 and offset.dtype.kind in "iuf":
-            self.t_offset = int(np.ravel(offset[()])[0])
+            self.t_offset = self._checked_offset(np.ravel(offset[()])[0])
         self._range: tuple[int | None, int | None] = (None, None)
+
+    def _checked_offset(self, offset: Any) -> int:
+        if not abs(float(offset)) < LATEST_US / 2:
+            raise FormatError(f"Expected t_offset of {self.name} to be a time in µs, but got {offset}.")
+        return int(offset)
 
     def _within(self, start_us: int | None, stop_us: int | None) -> Iterator[RawChunk]:
         self._range = self._look_up(start_us, stop_us)
@@ -189,27 +235,20 @@ class DsecReader(Hdf5Reader):
         """Rows that hold a range of time for certain; (None, None) without an index that can be trusted."""
         if start_us is None and stop_us is None:
             return None, None
-        with open_hdf5(self._path) as file:
+        with open_hdf5(self.path) as file:
             index, t = file.get("ms_to_idx"), file["events/t"]
-            usable = len(getattr(index, "shape", ())) == 1 and index.dtype.kind in "iu"
-            if not usable or stored_rows(index) < index.shape[0] or index.shape[0] == 0:
+            if not _is_whole_index(index):
                 return None, None
-            rows, steps = stored_rows(t), int(index.shape[0])
-            first, last = 0, rows
+            require_filters(index, f"{self.name}:ms_to_idx")
+            first: int | None = 0
+            last: int | None = stored_rows(t)
             if start_us is not None:
-                ms = (start_us - self.t_offset) // 1000
-                first = rows if ms >= steps else int(index[max(ms, 0)])
-                if ms >= steps:  # the last millisecond may be incomplete in the index: start from it
-                    first, ms = int(index[steps - 1]), steps - 1
-                if not _starts(t, first, max(ms, 0) * 1000, rows):
-                    return None, None
-            if stop_us is not None:
-                ms = -((self.t_offset - stop_us) // 1000)
-                if ms < steps:
-                    last = int(index[max(ms, 0)])
-                    if not _starts(t, last, max(ms, 0) * 1000, rows):
-                        return None, None
-            return first, max(first, last)
+                first = _first_row(index, t, (start_us - self.t_offset) // 1000)
+            if stop_us is not None and (ms := -((self.t_offset - stop_us) // 1000)) < index.shape[0]:
+                last = _first_row(index, t, ms)
+        if first is None or last is None:
+            return None, None
+        return first, max(first, last)
 
     def _decode(self) -> Iterator[RawChunk]:
         for t, x, y, p in self._read_rows(*self._range):
@@ -219,12 +258,21 @@ class DsecReader(Hdf5Reader):
             yield chunk
 
 
-def _starts(t: Any, row: int, time_us: int, rows: int) -> bool:
-    """Whether `row` is the first with t >= time_us, as an index promises."""
-    if not 0 <= row <= rows:
+def _is_whole_index(index: Any) -> bool:
+    if len(getattr(index, "shape", ())) != 1 or index.dtype.kind not in "iu":
         return False
-    before_fits = row == 0 or int(t[row - 1]) < time_us or time_us == 0
-    return before_fits and (row == rows or int(t[row]) >= time_us)
+    return 0 < index.shape[0] <= stored_rows(index)
+
+
+def _first_row(index: Any, t: Any, ms: int) -> int | None:
+    """The first row with t >= 1000 · ms, of the last indexed ms if that is earlier; None if the index is wrong."""
+    ms = min(max(ms, 0), index.shape[0] - 1)
+    row, rows = int(read_rows(index, ms, ms + 1)[0]), stored_rows(t)
+    if not 0 <= row <= rows:
+        return None
+    around = [int(time) for time in read_rows(t, max(row - 1, 0), min(row + 1, rows))]
+    before_fits = row == 0 or ms == 0 or around[0] < 1000 * ms
+    return row if before_fits and (row == rows or around[-1] >= 1000 * ms) else None
 
 
 @READERS.register("mvsec")

@@ -14,21 +14,18 @@ from evlift.events.readers.base import (
     CHUNK_EVENTS,
     READERS,
     RawChunk,
-    Reader,
     RecordingWarning,
     SensorSize,
     Source,
 )
 from evlift.events.readers.columns import (
-    announce,
-    check_order,
-    check_unit,
+    TableReader,
     detect_order,
     detect_unit,
     match_names,
     to_chunk,
 )
-from evlift.events.readers.hdf5 import MAGIC, open_hdf5, require_filters, stored_rows
+from evlift.events.readers.hdf5 import MAGIC, open_hdf5, read_rows, require_filters, stored_rows
 from evlift.events.readers.mat5 import read_arrays
 
 LARGE_BYTES = 2**28
@@ -36,7 +33,7 @@ MAX_ELEMENTS = 2**31
 
 
 @READERS.register("mat")
-class MatReader(Reader):
+class MatReader(TableReader):
     """Reads a MATLAB matrix [N, 4] or vectors t, x, y, p, from version 5 files and from 7.3 files, which are
     HDF5.
 
@@ -45,15 +42,14 @@ class MatReader(Reader):
 
     The matrix is held in memory: above 256 MiB a warning says so. Source: decided here.
 
+    Arguments as of :class:`TableReader`, and:
+
     Args:
         variable: the matrix to read; default: the only one [N, 4].
-        columns: order of the matrix, such as "xypt"; default: detected, and said in a warning.
-        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
     """
 
     format = "mat"
     extensions = (".mat",)
-    max_side = 65_535
 
     def __init__(
         self,
@@ -61,14 +57,12 @@ class MatReader(Reader):
         *,
         sensor_size: SensorSize | None = None,
         strict: bool = False,
-        variable: str | None = None,
         columns: str | None = None,
         time_unit: str | None = None,
+        variable: str | None = None,
     ) -> None:
         self.variable = variable
-        self.columns_given = check_order(columns)
-        self.time_unit = check_unit(time_unit) or ""
-        super().__init__(source, sensor_size=sensor_size, strict=strict)
+        super().__init__(source, sensor_size=sensor_size, strict=strict, columns=columns, time_unit=time_unit)
 
     @classmethod
     def sniff(cls, head: bytes, path: Path | None) -> bool:
@@ -76,15 +70,13 @@ class MatReader(Reader):
         return head.startswith(b"MATLAB ") and (head[124:128] != b"" or path is not None)
 
     def _inspect(self, sensor_size: SensorSize | None) -> SensorSize:
-        if not isinstance(self.source, Path):
-            raise FormatError("Expected a path for mat, but got a stream. Save it to a file first.")
-        if self.source.stat().st_size > LARGE_BYTES:
+        if self.path.stat().st_size > LARGE_BYTES:
             warnings.warn(
                 f"{self.name}: a MATLAB file is read whole. Convert it to HDF5 for long recordings.",
                 RecordingWarning,
                 stacklevel=3,
             )
-        self._columns, detected = self._named(self._load(self.source))
+        self._columns, detected = self._named(self._load(self.path))
         if not self.time_unit:
             self.time_unit = detect_unit(self._columns["t"])
             detected.append(f"times in {self.time_unit}")
@@ -92,7 +84,7 @@ class MatReader(Reader):
             x, y = self._columns["x"], self._columns["y"]
             sensor_size = (_side(y), _side(x))
             detected.append(f"a sensor of (H, W) = {sensor_size} from the largest coordinates")
-        announce(self.name, detected, "State `columns`, `time_unit` or `sensor_size` if that is wrong.")
+        self._announce(detected)
         return sensor_size
 
     def _load(self, path: Path) -> dict[str, NDArray[Any]]:
@@ -126,7 +118,7 @@ class MatReader(Reader):
         (matrix,) = matrices.values()
         rows = matrix if matrix.shape[1] == 4 else matrix.T  # [N, 4]
         detected: list[str] = []
-        order = self.columns_given
+        order = self.order_given
         if order is None:
             order = detect_order(list(rows[:CHUNK_EVENTS].T), self.name) if len(rows) else "xytp"
             detected.append(f"column order {' '.join(order)}")
@@ -147,19 +139,23 @@ def _side(column: NDArray[Any]) -> int:
 
 
 def _load_hdf5(path: Path, variable: str | None) -> dict[str, NDArray[Any]]:
-    arrays = {}
     with open_hdf5(path) as file:
-        for name in file if variable is None else [variable]:
-            dataset = file.get(name)
-            if (
-                getattr(dataset, "shape", None)
-                and dataset.dtype.kind in "biuf"
-                and dataset.size <= MAX_ELEMENTS
-            ):
-                require_filters(dataset, f"{path}:{name}")
-                if stored_rows(dataset) < dataset.shape[0]:
-                    raise FormatError(
-                        f"Expected {path}:{name} to be whole, but some of its rows are not stored."
-                    )
-                arrays[name] = dataset[()].T  # MATLAB's axes are the other way round
-    return arrays
+        found = {name: file.get(name) for name in (file if variable is None else [variable])}
+        return {
+            name: _whole_array(dataset, f"{path}:{name}")
+            for name, dataset in found.items()
+            if _holds_numbers(dataset)
+        }
+
+
+def _holds_numbers(dataset: Any) -> bool:
+    if not getattr(dataset, "shape", None):
+        return False
+    return dataset.dtype.kind in "biuf" and int(dataset.size) <= MAX_ELEMENTS
+
+
+def _whole_array(dataset: Any, name: str) -> NDArray[Any]:
+    require_filters(dataset, name)
+    if stored_rows(dataset) < dataset.shape[0]:
+        raise FormatError(f"Expected {name} to be whole, but some of its rows are not stored.")
+    return read_rows(dataset, 0, dataset.shape[0]).T  # MATLAB's axes are the other way round

@@ -66,11 +66,7 @@ def read_arrays(path: Path, variable: str | None = None) -> dict[str, NDArray[An
             )
         for kind, length, start in _elements(file, order, size):
             try:
-                stream: Any = _Inflated(file, length) if kind == COMPRESSED else file
-                if kind == COMPRESSED:
-                    kind, length, _ = _tag(stream, order)
-                if kind == MATRIX and (found := _matrix(stream, order, variable)):
-                    arrays[found[0]] = found[1]
+                arrays |= _arrays_in(file, kind, length, order, variable)
             except (zlib.error, struct.error, ValueError, EOFError) as error:
                 raise FormatError(f"Expected {path} to be whole, but at byte {start} got: {error}.") from None
     return arrays
@@ -84,6 +80,18 @@ def _elements(file: IO[bytes], order: str, size: int) -> Iterator[tuple[int, int
         kind, length = struct.unpack(f"{order}2I", file.read(8))
         yield kind, length, at
         at += 8 + length + (0 if kind == COMPRESSED else -length % 8)
+
+
+def _arrays_in(
+    file: IO[bytes], kind: int, length: int, order: str, wanted: str | None
+) -> dict[str, NDArray[Any]]:
+    """The array of an element by its name; nothing if the element is something else."""
+    stream: Any = file
+    if kind == COMPRESSED:
+        stream = _Inflated(file, length)
+        kind, _, _ = _tag(stream, order)
+    found = _matrix(stream, order, wanted) if kind == MATRIX else None
+    return {} if found is None else dict([found])
 
 
 def _tag(stream: Any, order: str) -> tuple[int, int, bytes]:

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
-from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize, Source
+from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize
 from evlift.events.readers.columns import (
-    announce,
-    check_order,
-    check_unit,
+    TableReader,
     detect_order,
     detect_unit,
     match_names,
@@ -53,7 +51,7 @@ def _is_event(values: list[float]) -> bool:
 
 
 @READERS.register("text")
-class TextReader(RecordReader):
+class TextReader(TableReader, RecordReader):
     """Reads lines of t, x, y, p separated by spaces, tabs, commas or semicolons.
 
     Example:
@@ -63,30 +61,14 @@ class TextReader(RecordReader):
     found. Lines that start with # or % are comments; a first line of two numbers is width and height, as in
     E2VID's files. Fractions of coordinates are rounded. Source: decided here.
 
-    Args:
-        columns: order such as "txyp", for a file without a header.
-        time_unit: "us", "ms" or "s"; default: seconds if the times have fractions, else µs.
+    Arguments as of :class:`TableReader`.
     """
 
     format = "text"
     extensions = (".txt", ".csv", ".tsv")
     headerless = True
-    max_side = 65_535
     record_bytes = 1
     block_records = 2**20
-
-    def __init__(
-        self,
-        source: Source,
-        *,
-        sensor_size: SensorSize | None = None,
-        strict: bool = False,
-        columns: str | None = None,
-        time_unit: str | None = None,
-    ) -> None:
-        self.columns_given = check_order(columns)
-        self.time_unit = check_unit(time_unit) or ""
-        super().__init__(source, sensor_size=sensor_size, strict=strict)
 
     @classmethod
     def sniff(cls, head: bytes, path: Path | None) -> bool:
@@ -109,7 +91,7 @@ class TextReader(RecordReader):
         if size is None:
             size = self._extent(file)
             detected.append(f"a sensor of (H, W) = {size} from the largest coordinates")
-        announce(self.name, detected, "State `columns`, `time_unit` or `sensor_size` if that is wrong.")
+        self._announce(detected)
         return size
 
     def _preamble(self, lines: list[str]) -> tuple[int, list[str], SensorSize | None]:
@@ -133,7 +115,7 @@ class TextReader(RecordReader):
     def _settle(self, names: list[str], rows: list[list[float]]) -> list[str]:
         """Decide order and unit; return what was detected rather than stated."""
         detected: list[str] = []
-        order = self.columns_given
+        order = self.order_given
         matched = match_names(names)
         if order is None and len(matched) == 4:
             letters = {stored: letter for letter, stored in matched.items()}
