@@ -70,7 +70,9 @@ def test_planted_faults_are_counted(tmp_path: Path) -> None:
     assert found.hot_pixels[0].rate_hz == pytest.approx(found.hot_pixels[0].events / 2.5, rel=1e-3)
     (gap,) = found.gaps
     assert gap.duration_us == int(np.diff(np.maximum.accumulate(kept)).max())
-    assert [word in " ".join(found.advice) for word in ("sensor_size", "sorts", "hot_pixels")] == [True] * 3
+    assert [word in " ".join(found.advice) for word in ("sensor_size", "Time steps back", "hot_pixels")] == [
+        True
+    ] * 3
 
 
 def test_duplicates_and_one_sided_polarity(tmp_path: Path) -> None:
@@ -108,8 +110,42 @@ def test_the_report_goes_to_json_and_to_a_table(tmp_path: Path) -> None:
     assert plain["events"] == 5000
     assert "counts" not in plain
     rows = dict(found.rows())
-    assert rows["sensor"] == "40 × 30"
-    assert rows["window to try"] == f"{found.window_ms:.4g} ms, or {found.window_events:,} events"
+    assert rows["sensor"] == "40 × 30 pixels (width × height)"
+    assert rows["window to start from"] == f"{found.window_ms:.3g} ms, or {found.window_events:,} events"
+
+
+def test_what_was_detected_is_in_the_report(tmp_path: Path) -> None:
+    table = np.array([[10, 3, 4, 1], [20, 5, 6, 0], [30, 7, 1, 1]])
+    np.save(tmp_path / "table.npy", table)
+    facts = [text for name, text in examine(tmp_path / "table.npy").rows() if name == "detected"]
+    assert facts == ["column order t x y p", "a sensor of (H, W) = (7, 8) from the largest coordinates"]
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [
+        ([5], "0 ms, from 0.000005 s to 0.000005 s"),
+        ([0, 7_200_000_000], "7,200.0 s, from 0.000000 s to 7200.000000 s"),
+        (
+            [1_700_000_000_000_000, 1_700_000_000_001_500],
+            "1.5 ms from 2023-11-14 22:13:20 UTC on (1700000000.000000 s since 1970)",
+        ),
+    ],
+)
+def test_times_are_told_in_words(times: list[int], text: str, tmp_path: Path) -> None:
+    stream = EventStream.from_columns(times, [0] * len(times), [0] * len(times), times, sensor_size=(2, 2))
+    rows = dict(examine(save(tmp_path / "a.npz", stream)).rows())
+    assert rows["time"] == text
+    assert rows["window to start from"].endswith("1 events")
+
+
+def test_a_gap_is_told_from_the_start(tmp_path: Path) -> None:
+    times = [10**15 + t for t in (*range(0, 1000, 5), *range(3_000_000_000, 3_000_001_000, 5))]
+    stream = EventStream.from_columns(times, [0] * 400, [0] * 400, [1] * 400, sensor_size=(2, 2))
+    assert (
+        dict(examine(save(tmp_path / "a.npz", stream)).rows())["gaps"]
+        == "3,000.0 s, 0.995 ms after the start"
+    )
 
 
 def test_a_sensor_that_no_memory_holds_is_refused(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.errors import FormatError
 from evlift.events.filters import hot_pixel_mask
 from evlift.events.readers.base import Problems, RawChunk, Reader, RecordingWarning, Source
 from evlift.events.readers.detect import open_reader
@@ -19,9 +19,11 @@ RATE_BIN_US = 125
 PEAK_BIN_US = 1_000
 TOP = 5
 EVENTS_A_PIXEL = 0.35
+EPOCH_US = (631_152_000_000_000, 4_102_444_800_000_000)
+"""1990 to 2100: times in between are taken for microseconds since 1970 (decided here)."""
+
 MIN_GAP_US = 10_000
 GAP_FACTOR = 100
-MAX_PIXELS = 2**26
 
 
 class RateCurve:
@@ -99,10 +101,11 @@ class Checkup:
         out_of_range: events outside the sensor, not counted in `events`.
         duplicates: events with the pixel, polarity and microsecond of the pixel's previous event.
         dropped_bytes: what a cut or damaged file lost at its end.
-        unknown_records: records of no known kind.
+        unknown_records: records of no known kind, or without usable numbers.
         hot_pixels: the busiest of them; `hot_pixel_count` and `hot_event_share` are of all.
         gaps: the longest, of at least 10 ms and 100 times the mean interval between events.
         window_ms, window_events: advice, see :func:`advise_window`.
+        detected: what the file does not state and was found from its content.
         advice: what to do about what was found.
         counts: int64 [2, H, W], OFF and ON events a pixel.
         curve: events over time.
@@ -132,6 +135,7 @@ class Checkup:
     gaps: tuple[Gap, ...]
     window_ms: float
     window_events: int
+    detected: tuple[str, ...]
     advice: tuple[str, ...]
     counts: NDArray[np.int64] = field(repr=False, compare=False)
     curve: RateCurve = field(repr=False, compare=False)
@@ -141,34 +145,44 @@ class Checkup:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("counts", "curve")}
         plain["hot_pixels"] = [vars(pixel) for pixel in self.hot_pixels]
         plain["gaps"] = [vars(gap) for gap in self.gaps]
-        plain["advice"] = list(self.advice)
+        plain["detected"], plain["advice"] = list(self.detected), list(self.advice)
         return plain
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and readable values for a table of two columns."""
-        peak = _rate_text(self.peak_rate)
         rows = [
             ("format", self.format),
-            ("sensor", f"{self.width} × {self.height}"),
+            ("sensor", f"{self.width} × {self.height} pixels (width × height)"),
+            *(("detected", fact) for fact in self.detected),
             ("events", f"{self.events:,}"),
+        ]
+        if self.events:
+            rows += self._rows_of_events()
+        rows += [
+            ("outside the sensor", f"{self.out_of_range:,} events"),
+            ("lost at the end", f"{self.dropped_bytes:,} bytes"),
+            ("unreadable records", f"{self.unknown_records:,}"),
+        ]
+        return rows + [("advice", line) for line in self.advice]
+
+    def _rows_of_events(self) -> list[tuple[str, str]]:
+        peak = f"{rate_text(self.peak_rate)} in the busiest {_length_text(self.peak_bin_us)}"
+        start = self.first_us or 0
+        gaps = [
+            f"{_length_text(g.duration_us)}, {_length_text(g.start_us - start)} after the start"
+            for g in self.gaps
+        ]
+        return [
             ("time", _time_text(self)),
-            (
-                "rate",
-                f"{_rate_text(self.mean_rate)} mean, {peak} in the busiest {_ms(self.peak_bin_us)}",
-            ),
+            ("rate", f"{rate_text(self.mean_rate)} on average, {peak}" if self.mean_rate else "–"),
             ("ON events", f"{self.on_share:.1%}"),
             ("active pixels", f"{self.active_share:.1%}"),
             ("order", "in order" if not self.backward_steps else f"{self.backward_steps:,} backward steps"),
-            ("outside the sensor", f"{self.out_of_range:,}"),
             ("duplicates", f"{self.duplicates:,} (same pixel, polarity and µs)"),
             ("hot pixels", _hot_text(self)),
-            ("gaps", ", ".join(f"{_ms(g.duration_us)} at {_ms(g.start_us)}" for g in self.gaps) or "none"),
-            ("lost at the end", f"{self.dropped_bytes:,} bytes"),
-            ("unknown records", f"{self.unknown_records:,}"),
+            ("gaps", "; ".join(gaps) or "none"),
+            ("window to start from", _window_text(self)),
         ]
-        if self.events:
-            rows.append(("window to try", f"{self.window_ms:.4g} ms, or {self.window_events:,} events"))
-        return rows + [("advice", line) for line in self.advice]
 
 
 def examine(source: Source | Reader, **options: Any) -> Checkup:
@@ -211,11 +225,6 @@ class _Tally:
     """What one pass accumulates."""
 
     def __init__(self, height: int, width: int) -> None:
-        if height * width > MAX_PIXELS:
-            raise FormatError(
-                f"Expected a sensor of at most {MAX_PIXELS} pixels, but got (H, W) = ({height}, {width}). Give the "
-                "right `sensor_size`."
-            )
         self.counts = np.zeros((2, height, width), np.int64)
         self._last = np.full((2, height, width), np.iinfo(np.int64).min)
         self.curve = RateCurve()
@@ -283,6 +292,7 @@ class _Tally:
             gaps=tuple(gap for gap in self._gaps if gap.duration_us >= shortest),
             window_ms=window_ms,
             window_events=window_events,
+            detected=reader.detected,
             advice=_advice(self, problems, float(total[hot].sum() / max(self.events, 1)), height * width),
             counts=self.counts,
             curve=self.curve,
@@ -301,11 +311,17 @@ def _advice(tally: _Tally, problems: Problems, hot_share: float, pixels: int) ->
         ),
         (
             problems.unknown_records > seen // 100,
-            "Many records are of no known kind: is the format the right one?",
+            "Over 1 % of the records cannot be read: is the format the right one?",
         ),
-        (problems.backward_steps > 0, "Time steps back: reading sorts it; raw columns do not."),
-        (tally.duplicates > seen // 100, "Over 1 % of the events are duplicates: `refractory` removes them."),
-        (hot_share > 0.01, "Hot pixels make over 1 % of the events: `hot_pixels` removes them."),
+        (
+            problems.backward_steps > 0,
+            "Time steps back: `read` and `windows` sort it, raw columns stay as they are.",
+        ),
+        (
+            tally.duplicates > seen // 100,
+            "Over 1 % of the events are duplicates: the filter `refractory` drops them.",
+        ),
+        (hot_share > 0.01, "Hot pixels make over 1 % of the events: the filter `hot_pixels` removes them."),
         (
             tally.events > 0 and not 0.1 < tally.counts[1].sum() / seen < 0.9,
             "Nearly all events have one polarity: is the polarity column the right one?",
@@ -315,24 +331,37 @@ def _advice(tally: _Tally, problems: Problems, hot_share: float, pixels: int) ->
 
 
 def _time_text(checkup: Checkup) -> str:
-    if checkup.first_us is None or checkup.last_us is None:
-        return "–"
-    return f"{checkup.first_us / 1e6:.6f} s to {checkup.last_us / 1e6:.6f} s, {checkup.duration_ms:,.4g} ms"
+    first, last = checkup.first_us or 0, checkup.last_us or 0
+    length = _length_text(last - first)
+    if EPOCH_US[0] <= first <= EPOCH_US[1]:
+        began = datetime.fromtimestamp(first // 10**6, UTC)
+        return f"{length} from {began:%Y-%m-%d %H:%M:%S} UTC on ({first / 1e6:.6f} s since 1970)"
+    return f"{length}, from {first / 1e6:.6f} s to {last / 1e6:.6f} s"
 
 
-def _rate_text(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """Events a second, readable: "1.5 kev/s"."""
     for limit, unit in ((1e6, "Mev/s"), (1e3, "kev/s")):
         if rate >= limit:
             return f"{rate / limit:.3g} {unit}"
     return f"{rate:.3g} ev/s"
 
 
-def _ms(us: int) -> str:
-    return f"{us / 1000:,.4g} ms"
+def _length_text(us: float) -> str:
+    if us >= 10_000_000:
+        return f"{us / 1e6:,.1f} s"
+    return f"{us / 1000:,.0f} ms" if us >= 1_000_000 else f"{us / 1000:.4g} ms"
 
 
 def _hot_text(checkup: Checkup) -> str:
     if not checkup.hot_pixel_count:
         return "none"
-    top = ", ".join(f"({p.x}, {p.y}) {_rate_text(p.rate_hz)}" for p in checkup.hot_pixels[:3])
-    return f"{checkup.hot_pixel_count}, {checkup.hot_event_share:.1%} of the events: {top}"
+    top = ", ".join(f"({p.x}, {p.y}) {rate_text(p.rate_hz)}" for p in checkup.hot_pixels[:3])
+    return (
+        f"{checkup.hot_pixel_count:,} with {checkup.hot_event_share:.2%} of the events; busiest (x, y): {top}"
+    )
+
+
+def _window_text(checkup: Checkup) -> str:
+    count = f"{checkup.window_events:,} events"
+    return f"{checkup.window_ms:.3g} ms, or {count}" if checkup.window_ms else count

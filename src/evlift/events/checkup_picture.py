@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.events.checkup import Checkup, examine
+from evlift.events.checkup import Checkup, examine, rate_text
 from evlift.events.readers.base import RawChunk, RecordingWarning
 from evlift.events.readers.detect import open_reader
 
@@ -129,12 +129,17 @@ def _add(counts: NDArray[np.int64], chunk: RawChunk, start_us: int, stop_us: int
 
 
 def _draw_title(figure: Any, checkup: Checkup) -> None:
-    facts = {name: value for name, value in checkup.rows() if name != "advice"}
+    facts = (
+        checkup.format.upper(),
+        f"{checkup.width} × {checkup.height}",
+        f"{checkup.events:,} events",
+        f"{_number(checkup.duration_ms)} ms",
+        f"{rate_text(checkup.mean_rate)} on average",
+        f"{checkup.on_share:.0%} ON",
+        f"{checkup.active_share:.0%} of pixels active",
+    )
     figure.text(MARGIN, 0.945, Path(checkup.path).name, color=TEXT, fontsize=17, fontweight="bold")
-    line = f"{facts['format'].upper()}   ·   {facts['sensor']}   ·   {facts['events']} events   ·   "
-    line += f"{_number(checkup.duration_ms)} ms   ·   {facts['rate'].split(' mean')[0]} mean"
-    line += f"   ·   {checkup.on_share:.0%} ON   ·   {checkup.active_share:.0%} of pixels active"
-    figure.text(MARGIN, 0.905, line, color=MUTED, fontsize=10.5)
+    figure.text(MARGIN, 0.905, "   ·   ".join(facts), color=MUTED, fontsize=10.5)
     for x, name, shade in ((0.925, "ON", ON), (0.975, "OFF", OFF)):
         figure.text(x, 0.945, name, color=shade, fontsize=10.5, fontweight="bold", ha="right")
 
