@@ -136,7 +136,7 @@ def write_page(
         clips = {"recording": batch.events[0], "picture,\nset in motion": picture.image[0]}
         page.figure(
             pages.sequence_figure(clips),
-            "Event frames over time, ON red and OFF blue: a recording, and a moved picture.",
+            "Event frames over time, ON blue and OFF orange: a recording, and a moved picture.",
         )
         page.heading("Predictions of TMKT")
         caption = "Recordings summed over time, with the predicted class; wrong ones in red."

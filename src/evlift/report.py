@@ -14,6 +14,7 @@ import numpy as np
 
 from evlift.engine.logs import read_log
 from evlift.files import write_text
+from evlift.representations.picture import colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from evlift.engine.evaluate import Evaluation
 
-ON, OFF = (0.86, 0.24, 0.18), (0.16, 0.42, 0.80)
 STYLE = """
 :root { color-scheme: light dark;
   --ink: #1b1f24; --paper: #ffffff; --soft: #6b7280; --line: #d9dde3; --head: #f3f5f8 }
@@ -99,14 +99,6 @@ class Page:
         return Path(path)
 
 
-def render_frame(frame: Tensor | np.ndarray) -> np.ndarray:
-    """Counts [2, H, W] (OFF, ON) → float [H, W, 3] picture: ON red, OFF blue, on white."""
-    counts = np.asarray(frame, dtype=np.float32)
-    strength = np.clip(counts / max(float(np.quantile(counts, 0.995)), 1e-6), 0, 1)
-    ink = strength[1][..., None] * (1 - np.array(ON)) + strength[0][..., None] * (1 - np.array(OFF))
-    return np.clip(1 - ink, 0, 1)
-
-
 def new_figure(width: float, height: float) -> Figure:
     """A figure that needs no display."""
     from matplotlib.figure import Figure
@@ -121,7 +113,7 @@ def sequence_figure(clips: Mapping[str, Tensor]) -> Figure:
     axes = figure.subplots(len(clips), steps, squeeze=False)
     for row, (name, clip) in zip(axes, clips.items(), strict=True):
         for axis, frame in zip(row, clip, strict=False):
-            axis.imshow(render_frame(frame), interpolation="nearest")
+            axis.imshow(colour(frame.numpy(), "light"), interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
@@ -168,7 +160,7 @@ def predictions_figure(
     for axis in axes:
         axis.axis("off")
     for axis, clip, guess, truth in zip(axes, shown, evaluation.predicted, evaluation.target, strict=False):
-        axis.imshow(render_frame(clip.sum(0)), interpolation="nearest")
+        axis.imshow(colour(clip.sum(0).numpy(), "light"), interpolation="nearest")
         right = guess == truth
         said = classes[guess] if right else f"{classes[guess]} (is {classes[truth]})"
         axis.set_title(said, fontsize=9, color="#1a7f37" if right else "#cf222e")

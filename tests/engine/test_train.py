@@ -50,9 +50,10 @@ def test_every_method_trains_and_leaves_its_files(tmp_path, method):
 
 def test_the_loss_falls_and_the_network_learns(tmp_path):
     recipe = tiny(
-        train={"steps": 60, "eval_every": 60},
+        train={"steps": 80, "eval_every": 80, "batch_size": 16},
         data={"labels_per_class": 5, "recordings": 150},
-        input={"quantile": 0.5},
+        input={"quantile": 0.25},
+        model={"width": 1.0},
     )
     run = evlift.train(recipe, tmp_path)
     loss = [row["value"] for row in read_log(run.log) if row["name"] == "label"]
@@ -89,6 +90,16 @@ def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(tmp_path, method)
     assert [(r["step"], r["name"], r["value"]) for r in logs[0]] == [
         (r["step"], r["name"], r["value"]) for r in logs[1]
     ]
+
+
+def test_tensorboard_gets_scalars_and_pictures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    evlift.train(tiny(method={"name": "tmkt"}, train={"tensorboard": True}), tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"train/loss", "train/mag", "val/accuracy"} <= set(board.Tags()["scalars"])
+    assert [event.step for event in board.Images("mixed")] == [3, 6]
+    assert (board.Images("mixed")[0].width, board.Images("mixed")[0].height) == (3 * 28, 8 * 28)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

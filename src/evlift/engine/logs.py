@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from evlift.errors import ConfigError
 from evlift.files import write_text
+from evlift.representations.picture import colour
 
 COLUMNS = ("step", "phase", "split", "name", "value")
 
@@ -40,10 +42,11 @@ class RunLog:
                 self._board.add_scalar(f"{split}/{name}", value, step)
         self._file.flush()
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Show an image uint8 [H, W, 3] in TensorBoard, if it is on."""
+    def clips(self, step: int, name: str, clips: Tensor) -> None:
+        """Show the first 8 sequences [B, T, 2, H, W] in TensorBoard, if it is on: one row each, time to the right."""
         if self._board:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            rows = [np.hstack([colour(frame, "light") for frame in clip]) for clip in clips[:8].cpu().numpy()]
+            self._board.add_image(name, np.vstack(rows), step, dataformats="HWC")  # [8·H, T·W, 3]
 
     def close(self) -> None:
         """Flush and close the files."""

@@ -160,6 +160,9 @@ class Trainer:
             log.scalars(done, phase.name, "train", values)
         if last or (self.options.eval_every and done % self.options.eval_every == 0):
             values["val"] = self._evaluate(phase, log)
+            for name, clips in output.outputs.items():
+                if clips.ndim == 5:  # [B, T, C, H, W]
+                    log.clips(done, name, clips.detach())
         if last or self._stopped() or done % self.options.checkpoint_every == 0:
             self._save(optimizer)
         self.report(done, self.options.steps, values)

@@ -43,7 +43,7 @@ class LabelMethod(Method):
         """One supervised step of the event head, the one that evaluation uses, on `clip` [B, T, C, H, W]."""
         logits = self.student(clip, head="event").logits  # [B, T, C, H, W] → [B, T, K]
         loss = self.label_loss(logits, target)
-        return StepOutput(loss, {"label": loss}, {"logits": logits, "target": target})
+        return StepOutput(loss, {"label": loss}, {"logits": logits, "target": target, "clip": clip})
 
 
 @METHODS.register("events-only")
