@@ -231,8 +231,13 @@ class NpzReader(ArrayReader):
         matched = match_names(name[:-4] for name in names)
         size = self._stated_size(path, names)
         if len(matched) == 4:
-            members = {name: self._member(path, f"{stored}.npy") for name, stored in matched.items()}
-            return [self._column(name, member) for name, member in members.items()], size
+            tracks = [
+                self._column(name, self._member(path, f"{stored}.npy")) for name, stored in matched.items()
+            ]
+            if len({track.rows for track in tracks}) > 1:
+                rows = {track.names[0]: track.rows for track in tracks}
+                raise FormatError(f"Expected columns of one length in {self.name}, but got {rows}.")
+            return tracks, size
         for name in names:
             member = self._member(path, name)
             if len(member.shape) == 2 or member.dtype.names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ class Reader(ABC):
         self.strict = strict
         self.problems = Problems()
         self.detected: tuple[str, ...] = ()
-        given = None if sensor_size is None else self.checked_size(*sensor_size)
+        given = None if sensor_size is None else self.checked_size(*_pair(sensor_size))
         with system_errors_of(self.name):
             stated = self._inspect(given)
         self.sensor_size: SensorSize = self.checked_size(*stated)
@@ -303,6 +304,16 @@ class RecordReader(Reader):
                 yield buffer[:whole]
                 buffer[:rest] = buffer[whole : whole + rest]
         self._count("dropped_bytes", rest)
+
+
+def _pair(sensor_size: Any) -> SensorSize:
+    try:
+        height, width = map(operator.index, sensor_size)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"Expected `sensor_size` to be (H, W) in whole pixels, but got {sensor_size!r}."
+        ) from None
+    return height, width
 
 
 def require_options(reader: Any, options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -30,16 +31,21 @@ def open_reader(source: Source, *, format: str | None = None, **options: Any) ->
         ConfigError: an unknown format name or option.
     """
     opened = checked_source(source)
-    if format is None and not isinstance(opened, Path):
+    if not isinstance(opened, Path):
         opened = buffered(opened)
-        format = detect_format(opened.peek(), None)
-    elif format is None:
-        with system_errors_of(str(opened)), opened.open("rb") as file:
-            format = detect_format(file.read(HEAD_BYTES), opened)
+    if format is None:
+        format = detect_format(_head(opened), opened if isinstance(opened, Path) else None)
     reader: Any = READERS[format]
     require_options(reader, options)
     found: Reader = reader(opened, **options)
     return found
+
+
+def _head(source: Path | io.BufferedReader) -> bytes:
+    if not isinstance(source, Path):
+        return source.peek()
+    with system_errors_of(str(source)), source.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def detect_format(head: bytes, path: Path | None) -> str:
