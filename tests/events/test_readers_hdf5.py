@@ -218,3 +218,32 @@ def test_real_matlab(data_root: Path) -> None:
     assert events.sensor_size == (128, 128)
     columns = (events.x, events.y, 2 * events.p.astype(int) - 1, events.t)
     assert all(np.array_equal(column, table[:, i]) for i, column in enumerate(columns))
+
+
+BLOSC_START = b"\x02\x01!"  # version of the format, version of LZ4, flags: LZ4 and shuffled
+
+
+@pytest.mark.filterwarnings("ignore::evlift.events.RecordingWarning")
+@pytest.mark.parametrize("field", [4, 8, 12], ids=["size", "block", "packed"])
+@pytest.mark.parametrize("value", [b"\0\0\0\0", b"\xff\xff\xff\x7f"], ids=["zero", "huge"])
+def test_a_damaged_blosc_chunk_is_counted_and_does_not_end_the_process(
+    field: int, value: bytes, tmp_path: Path, random_stream: EventStream
+) -> None:
+    write_events(tmp_path / "a.h5", random_stream)
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    start = content.index(BLOSC_START + b"\x02")  # the chunk of x, of two bytes an item
+    content[start + field : start + field + 4] = value
+    (tmp_path / "a.h5").write_bytes(content)
+    reader = open_reader(tmp_path / "a.h5")
+    assert len(reader.read()) == 0
+    assert reader.problems.dropped_bytes == 13 * len(random_stream)  # t, x, y, p of 8 + 2 + 2 + 1 bytes
+
+
+def test_a_filter_without_its_settings_is_refused(tmp_path: Path, random_stream: EventStream) -> None:
+    write_events(tmp_path / "a.h5", random_stream)
+    parts = (tmp_path / "a.h5").read_bytes().split((32001).to_bytes(2, "little"))
+    # behind the filter's number: length of its name, flags, number of settings
+    content = b"\x01\x7d".join([parts[0], *(part[:4] + b"\0\0" + part[6:] for part in parts[1:])])
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(FormatError, match="whole settings of the filter 32001"):
+        open_reader(tmp_path / "a.h5")

@@ -129,7 +129,8 @@ def _check_blosc_chunk(dataset: Any, corner: tuple[int, ...], filters: list[int]
     if len(content) < BLOSC_HEADER.size:
         raise ValueError(f"a Blosc chunk of {len(content)} bytes")
     _, _, _, item, size, block, packed = BLOSC_HEADER.unpack_from(content)
-    if size != expected or packed > len(content) or not (item > 0 and 0 < block <= size):
+    whole = size == expected and BLOSC_HEADER.size <= packed <= len(content)
+    if not (whole and item > 0 and 0 < block <= size):
         raise ValueError(f"a Blosc chunk of {size} bytes, {packed} packed, where {expected} belong")
 
 
