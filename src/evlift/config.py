@@ -47,6 +47,7 @@ class InputOptions:
         rotation: training sequences turn by at most this many degrees (15 for CEP-DVS in the papers).
         zoom: training sequences grow or shrink by at most this share.
         drop: at most this share of the training events is dropped at random.
+        cache: folder for encoded evaluation sequences, keyed by content and recipe; null keeps none.
     """
 
     steps: int = 10
@@ -62,6 +63,7 @@ class InputOptions:
     rotation: float = 0.0
     zoom: float = 0.0
     drop: float = 0.0
+    cache: str | None = None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,16 @@ def test_evaluation_walks_a_split_in_order_without_augmentation(task):
     assert torch.equal(torch.cat([batch.events for batch in batches]), again)
 
 
+def test_cached_evaluation_is_the_same_and_is_read_again(task, tmp_path, monkeypatch):
+    plain = next(iter(feeder(task).evaluation("val")))
+    cached = feeder(task, input={"cache": str(tmp_path)})
+    assert torch.equal(next(iter(cached.evaluation("val"))).events, plain.events)
+    monkeypatch.setattr(type(task.val), "load", lambda self, index: pytest.fail("read again"))
+    assert torch.equal(next(iter(cached.evaluation("val"))).events, plain.events)
+    with pytest.raises(pytest.fail.Exception):  # another recipe, another key
+        next(iter(cached.evaluation("val", window="saccade")))
+
+
 def test_hidden_labels_stay_hidden(task):
     batch = next(iter(feeder(task).evaluation("unlabelled")))
     assert (batch.event_target == -1).all()

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from evlift.augment import Geometry, RandomGeometry, drop_events
 from evlift.datasets.base import Batch
+from evlift.datasets.cache import Cache, cache_key
+from evlift.datasets.items import Images, Recordings
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
 from evlift.representations import Frames, fit_scale
@@ -54,6 +56,7 @@ class Encoder:
         )
         self._still = Geometry(options.size)
         self.scale = scale
+        self.sensor_size = sensor_size
         if options.normalise != "quantile" or scale is not None:
             self.frames = replace(self.frames, normalise=options.normalise, scale=scale)
 
@@ -62,7 +65,12 @@ class Encoder:
         if self.options.normalise != "quantile":
             return self
         scale = fit_scale(self.frames, streams, self.options.quantile)
-        return Encoder(self.options, self._simulator.sensor_size, scale)
+        return Encoder(self.options, self.sensor_size, scale)
+
+    @property
+    def description(self) -> str:
+        """Everything that shapes an unaugmented sequence, for cache keys."""
+        return f"{self.options.encoding}/{self._simulator!r}/{self.frames.cache_key()}"
 
     def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
         """[T, 2, H, W] frames of one window of a recording."""
@@ -129,6 +137,7 @@ class Feeder:
         self._check()
         self._train = [task.train.load(i) for i in range(len(task.train))]
         self._train_targets, self._source_targets = task.train.targets, task.source.targets
+        self._cache = Cache(options.cache) if options.cache else None
         self._by_class = [np.flatnonzero(self._source_targets == c) for c in range(len(task.classes))]
         self.encoder = Encoder(options, task.sensor_size).fit(self._train)
 
@@ -198,17 +207,27 @@ class Feeder:
         """
         window = window or ("full" if self.options.window == "mixed" else self.options.window)
         items = getattr(self.task, split)
-        encode = self.encoder.picture if split == "source_val" else self.encoder.events
         side = "image" if split == "source_val" else "events"
         for start in range(0, len(items), batch_size):
             rows = range(start, min(start + batch_size, len(items)))
-            clips = [
-                encode(items.load(i), _generator(0, 0, i, 3), augment=False, window=window) for i in rows
-            ]
+            clips = [self._clip(items, i, window) for i in rows]
             target = torch.from_numpy(items.targets[rows.start : rows.stop])
             names = tuple(items[i].name for i in rows)
             key = "image_target" if side == "image" else "event_target"
             yield Batch(**{side: torch.stack(clips), key: target, "names": names})  # type: ignore[arg-type]
+
+    def _clip(self, items: Images | Recordings, index: int, window: str) -> Tensor:
+        """[T, 2, H, W], one item without augmentation, from the cache if the recipe names one."""
+        encode = self.encoder.picture if isinstance(items, Images) else self.encoder.events
+
+        def compute() -> NDArray[np.float32]:
+            rng = _generator(0, 0, index, 3)
+            return encode(items.load(index), rng, augment=False, window=window).numpy()  # type: ignore[arg-type]
+
+        if self._cache is None:
+            return torch.from_numpy(compute())
+        key = cache_key(items.fingerprint(index), self.encoder.description, window, index)
+        return torch.from_numpy(self._cache.get(key, compute))
 
 
 def _generator(*key: int) -> np.random.Generator:
