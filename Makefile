@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/evlift demo
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build
@@ -55,7 +55,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # the peers of the benchmarks live in an environment of their own, on top of the first
 $(BENCH)/installed: $(VENV)/installed benchmarks/requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
-	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > $$($(BENCH)/bin/python -c "import site; print(site.getsitepackages()[0])")/evlift-base.pth
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir(\"{site.getsitepackages()[0]}\")')" \
+		> $$($(BENCH)/bin/python -c "import site; print(site.getsitepackages()[0])")/evlift-base.pth
 	$(BENCH)/bin/python -m pip install -q $(CONSTRAINTS) -r benchmarks/requirements.txt
 	touch $@
 

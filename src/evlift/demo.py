@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 METHODS = {"events-only": "events-only", "source-only": "source-only", "KT": "kt", "TMKT": "tmkt"}
 LABELS = 2
-STEPS = 160
+STEPS = 200
 
 
 def run_demo(
@@ -78,10 +78,10 @@ def demo_recipe(data: dict[str, Any], method: str, steps: int) -> dict[str, Any]
     """The same budget, network and input for every method."""
     return {
         "data": data,
-        "input": {"steps": 6, "size": [28, 28], "encoding": "saccade", "quantile": 0.5},
+        "input": {"steps": 6, "size": [28, 28], "encoding": "saccade", "quantile": 0.25},
         "model": {"name": "scnn"},
         "method": {"name": method},
-        "train": {"steps": steps, "batch_size": 32, "lr": 0.005, "eval_every": max(1, steps // 4)},
+        "train": {"steps": steps, "batch_size": 32, "lr": 0.01, "eval_every": max(1, steps // 4)},
     }
 
 
