@@ -18,6 +18,7 @@ from evlift.events import EventStream
 from evlift.events.readers import RecordingWarning, open_reader, read_events
 from evlift.events.readers.hdf5 import DsecReader
 from evlift.events.writers import write_events
+from evlift.kernels.decode import lzf_length
 
 SIZE = (30, 40)
 
@@ -247,3 +248,39 @@ def test_a_filter_without_its_settings_is_refused(tmp_path: Path, random_stream:
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(FormatError, match="whole settings of the filter 32001"):
         open_reader(tmp_path / "a.h5")
+
+
+def lzf_table(path: Path, seed: int) -> np.ndarray:
+    """An MVSEC file of 200 events in four LZF chunks; its table [200, 4]."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10**6, 200)) / 1e6
+    table = np.stack(
+        [rng.integers(0, 30, 200), rng.integers(0, 30, 200), t, rng.choice([-1, 1], 200)], axis=1
+    )
+    with h5py.File(path, "w") as file:
+        file.create_dataset("davis/left/events", data=table, chunks=(50, 4), compression="lzf")
+    return table
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_length_of_an_lzf_chunk_is_what_it_unpacks_to(seed: int, tmp_path: Path) -> None:
+    table = lzf_table(tmp_path / "a.h5", seed)
+    with h5py.File(tmp_path / "a.h5") as file:
+        dataset = file["davis/left/events"]
+        for row in range(0, 200, 50):
+            _, content = dataset.id.read_direct_chunk((row, 0))
+            assert lzf_length(np.frombuffer(content, np.uint8)) == table[row : row + 50].nbytes
+    assert len(read_events(tmp_path / "a.h5")) == 200
+
+
+@pytest.mark.filterwarnings("ignore::evlift.events.RecordingWarning")
+def test_an_lzf_chunk_that_is_too_short_is_not_filled_with_what_lies_in_memory(tmp_path: Path) -> None:
+    lzf_table(tmp_path / "a.h5", 0)
+    with h5py.File(tmp_path / "a.h5") as file:
+        start = file["davis/left/events"].id.get_chunk_info(2).byte_offset
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[start] = 0  # a first run of one literal in place of more
+    (tmp_path / "a.h5").write_bytes(content)
+    reader = open_reader(tmp_path / "a.h5")
+    assert len(reader.read()) == 0  # all rows are one block of ours
+    assert reader.problems.dropped_bytes == 200 * 4 * 8

@@ -49,6 +49,24 @@ def atis(data: NDArray[uint8], state: State, out: Columns) -> int:
 
 
 @njit(cache=True, nogil=True)
+def lzf_length(data: NDArray[uint8]) -> int:
+    """Bytes that an LZF block uint8 [n] unpacks to; runs of literals and references to what came before."""
+    i = length = 0
+    while i < len(data):
+        head = int(data[i])
+        if head < 32:
+            length += head + 1
+            i += head + 2
+            continue
+        long = head >> 5 == 7
+        length += (head >> 5) + 2
+        if long and i + 1 < len(data):
+            length += int(data[i + 1])
+        i += 3 if long else 2
+    return length
+
+
+@njit(cache=True, nogil=True)
 def dat(words: NDArray[uint32], state: State, out: Columns) -> int:
     """DAT records uint32 [2 k]: time, then p, y, x. `state` [2]: last raw time, µs that wraps have added."""
     t, x, y, p = out

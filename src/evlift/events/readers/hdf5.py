@@ -2,136 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
 from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, Reader, SensorSize, Source
 from evlift.events.readers.columns import LATEST_US, to_chunk
-
-MAGIC = b"\x89HDF\r\n\x1a\n"
-MAX_CHUNK_BYTES = 2**30
-BLOSC, FLETCHER32 = 32001, 3
-FEWEST_PARAMETERS = {BLOSC: 4, 32026: 4}
-"""Parameters that the plugins of Blosc and Blosc2 read unasked: with fewer they end the process."""
-
-BLOSC_HEADER = struct.Struct("<4B3I")
-
-DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
-    """The file, with the compression plugins of hdf5plugin registered if that package is there.
-
-    Raises:
-        FormatError: the file is no HDF5 or is damaged.
-    """
-    import h5py
-
-    with suppress(ImportError):  # `require_filters` names it where a data set needs it
-        import hdf5plugin  # noqa: F401
-    try:
-        file = h5py.File(path, "r")
-    except DAMAGED as error:
-        raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
-    with file:
-        try:
-            yield file
-        except FormatError:
-            raise
-        except DAMAGED as error:
-            raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
-
-
-def names_in(path: Path | None, names: tuple[str, ...]) -> bool:
-    """Whether an HDF5 file holds data sets of all these names."""
-    if path is None:
-        return False
-    try:
-        with open_hdf5(path) as file:
-            return all(hasattr(file.get(name), "shape") for name in names)
-    except (FormatError, *DAMAGED):
-        return False
-
-
-def require_filters(dataset: Any, name: str) -> None:
-    """Refuse a data set whose compression no plugin here can undo, or whose chunks are absurd."""
-    import h5py
-
-    settings = dataset.id.get_create_plist()
-    for i in range(settings.get_nfilters()):
-        code, _, parameters, label = settings.get_filter(i)
-        if not h5py.h5z.filter_avail(code):
-            raise FormatError(
-                f"Expected an HDF5 plugin for the filter {label.decode(errors='replace') or code} of {name}, "
-                "but none is installed. Run `pip install hdf5plugin`."
-            )
-        if len(parameters) < FEWEST_PARAMETERS.get(code, 0):
-            raise FormatError(
-                f"Expected whole settings of the filter {code} of {name}, but got {parameters}."
-            )
-    if dataset.dtype.kind not in "biuf":
-        raise FormatError(f"Expected {name} to hold numbers, but got {dataset.dtype}.")
-    if dataset.chunks and int(np.prod(dataset.chunks)) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
-        raise FormatError(
-            f"Expected chunks of {name} under 1 GiB, but got {dataset.chunks} of {dataset.dtype}."
-        )
-
-
-def stored_rows(dataset: Any) -> int:
-    """Rows that the file can hold, whatever its header claims: an allocated chunk counts as full."""
-    rows = int(dataset.shape[0])
-    if rows == 0 or dataset.id.get_storage_size() == 0:
-        return 0
-    row_bytes = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
-    if dataset.chunks is None:
-        return min(rows, int(dataset.id.get_storage_size()) // max(row_bytes, 1))
-    return min(rows, int(dataset.id.get_num_chunks()) * int(dataset.chunks[0]))
-
-
-def read_rows(dataset: Any, first: int, stop: int) -> NDArray[Any]:
-    """Rows [first:stop] of a data set that `require_filters` let pass.
-
-    Raises:
-        ValueError: a damaged Blosc chunk; its plugin trusts the header of a chunk and would end the process.
-    """
-    settings = dataset.id.get_create_plist()
-    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
-    if BLOSC in filters:
-        height, *widths = dataset.chunks
-        rows = range(first // height * height, stop, height)
-        columns = (range(0, side, width) for side, width in zip(dataset.shape[1:], widths, strict=True))
-        for corner in product(rows, *columns):
-            _check_blosc_chunk(dataset, corner, filters)
-    found: NDArray[Any] = dataset[first:stop]
-    return found
-
-
-def _check_blosc_chunk(dataset: Any, corner: tuple[int, ...], filters: list[int]) -> None:
-    """Refuse a chunk that is not as long as its header says, or would not fill its place."""
-    stored = dataset.id.get_chunk_info_by_coord(corner)
-    if stored.byte_offset is None:
-        return
-    expected = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
-    if stored.size > 2 * expected + 2**16:
-        raise ValueError(f"a chunk of {stored.size} bytes for {expected}")
-    if stored.filter_mask or [code for code in filters if code != FLETCHER32][-1] != BLOSC:
-        raise ValueError(f"filters {filters} with Blosc not the last one")
-    _, content = dataset.id.read_direct_chunk(corner)
-    if len(content) < BLOSC_HEADER.size:
-        raise ValueError(f"a Blosc chunk of {len(content)} bytes")
-    _, _, _, item, size, block, packed = BLOSC_HEADER.unpack_from(content)
-    whole = size == expected and BLOSC_HEADER.size <= packed <= len(content)
-    if not (whole and item > 0 and 0 < block <= size):
-        raise ValueError(f"a Blosc chunk of {size} bytes, {packed} packed, where {expected} belong")
+from evlift.events.readers.hdf5_file import (
+    DAMAGED,
+    MAGIC,
+    names_in,
+    open_hdf5,
+    read_rows,
+    require_filters,
+    row_bytes,
+    stored_rows,
+)
 
 
 class Hdf5Reader(Reader):
@@ -181,8 +70,7 @@ class Hdf5Reader(Reader):
                 yield block
                 first = end
             if stop is None or missing > 0:
-                row_bytes = sum(dataset.dtype.itemsize for dataset in sets)
-                self._count("dropped_bytes", missing * row_bytes)
+                self._count("dropped_bytes", missing * sum(map(row_bytes, sets)))
 
 
 @READERS.register("dsec")

@@ -25,7 +25,7 @@ from evlift.events.readers.columns import (
     match_names,
     to_chunk,
 )
-from evlift.events.readers.hdf5 import MAGIC, open_hdf5, read_rows, require_filters, stored_rows
+from evlift.events.readers.hdf5_file import MAGIC, open_hdf5, read_rows, require_filters, stored_rows
 from evlift.events.readers.mat5 import read_arrays
 
 LARGE_BYTES = 2**28
