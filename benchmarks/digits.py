@@ -110,13 +110,13 @@ def _place(labels: int | None, turn: int) -> tuple[int, int]:
     return (turn, 0) if labels is None else (0, turn)
 
 
-def _priority(cell: Cell, models: list[str]) -> tuple[int, int]:
-    turn = cell.fold + cell.seed
-    model = models.index(cell.model)
+def _priority(cell: Cell, models: list[str]) -> int:
+    """Main rows of the first network first, then of the others, seed by seed; rival encodings later."""
+    turn, later = cell.fold + cell.seed, models.index(cell.model) > 0
     if cell.row in MAIN:
-        return (turn + 2 * model, 0)
-    paired = cell.row.endswith("random saccades") and not cell.row.startswith("source-only")
-    return (1 + 2 * turn + 2 * model + 2 * paired, 1)
+        return (5 if later and turn else 2) * turn + later
+    rival = cell.row.endswith("random saccades") and not cell.row.startswith("source-only")
+    return 3 + 4 * turn + 3 * later + 3 * rival
 
 
 def run_cell(cell: Cell, out: Path) -> None:
@@ -194,16 +194,20 @@ def run_all(out: Path, models: list[str], workers: int, minutes: float) -> None:
         time.sleep(0.5)
 
 
-def results(out: Path, split: str) -> dict[tuple[str, str, int | None, str], list[float]]:
-    """Accuracies of all finished runs by (model, row, labels a class, window)."""
-    grouped = defaultdict(list)
+Results = dict[tuple[str, str, int | None, str], dict[tuple[int, int], float]]
+
+
+def results(out: Path, split: str) -> Results:
+    """Accuracies of all finished runs: (model, row, labels a class, window) → (fold, seed) → accuracy."""
+    grouped: Results = defaultdict(dict)
     for path in sorted(out.rglob("result.json")):
         found = json.loads(path.read_text())
         if split == "test":
             judged = path.parent / "test.json"
             found["test"] = json.loads(judged.read_text()) if judged.exists() else {}
         for window, accuracy in found[split].items():
-            grouped[found["model"], found["row"], found["labels"], window].append(accuracy)
+            key = (found["model"], found["row"], found["labels"], window)
+            grouped[key][found["fold"], found["seed"]] = accuracy
     return dict(grouped)
 
 
@@ -212,25 +216,52 @@ def table(out: Path, models: list[str], split: str) -> str:
     grouped = results(out, split)
     lines = []
     for model in models:
-        for window in sorted({key[3] for key in grouped if key[0] == model}, key=_window_order):
+        for window in _windows(grouped, model):
             lines += [f"\n### {model}, {window}, {split}\n", *HEADER]
             for row in ROWS:
                 shown = [_shown(row, k, grouped.get((model, row, k, window))) for k in LABELS]
                 lines.append(f"| {row} | " + " | ".join(shown) + " |")
+            lines += _differences(grouped, model, window)
     return "\n".join(lines)
 
 
-def _window_order(window: str) -> tuple[bool, int]:
-    return ("adapted" in window, WINDOWS.index(window.split(",")[0]))
+def _windows(grouped: Results, model: str) -> list[str]:
+    found = {key[3] for key in grouped if key[0] == model}
+    return sorted(found, key=lambda window: ("adapted" in window, WINDOWS.index(window.split(",")[0])))
 
 
-def _shown(row: str, labels: int | None, values: list[float] | None) -> str:
+def _shown(row: str, labels: int | None, runs: dict[tuple[int, int], float] | None) -> str:
     if row.startswith("source-only") and labels is not None:
         return "as all"
-    if not values:
+    if not runs:
         return "not run"
+    values = list(runs.values())
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread} ({len(values)})"
+
+
+def _differences(grouped: Results, model: str, window: str) -> list[str]:
+    """TMKT minus its rivals, paired by fold and seed: mean, standard error over the runs, and their number."""
+    lines = []
+    for rival in ("events-only", "source-only, N-MNIST saccades", "KT, N-MNIST saccades", "KT"):
+        shown = []
+        for k in LABELS:
+            ours = grouped.get((model, MAIN[2], k, window), {})
+            theirs = grouped.get((model, rival, None if rival.startswith("source-only") else k, window), {})
+            if rival.startswith("source-only"):  # no labels: one run a fold serves every k
+                theirs = {place: theirs[place[0], 0] for place in ours if (place[0], 0) in theirs}
+            paired = [ours[place] - theirs[place] for place in ours if place in theirs]
+            shown.append(_difference(paired))
+        lines.append(f"| *{MAIN[2]} − {rival}* | " + " | ".join(shown) + " |")
+    return lines
+
+
+def _difference(paired: list[float]) -> str:
+    if not paired:
+        return "not run"
+    if len(paired) == 1:
+        return f"{paired[0]:+.3f} (1)"
+    return f"{np.mean(paired):+.3f}, s.e. {np.std(paired, ddof=1) / np.sqrt(len(paired)):.3f} ({len(paired)})"
 
 
 def main() -> None:
