@@ -111,7 +111,7 @@ def test_the_report_goes_to_json_and_to_a_table(tmp_path: Path) -> None:
     assert "counts" not in plain
     rows = dict(found.rows())
     assert rows["sensor"] == "40 × 30 pixels (width × height)"
-    assert rows["window to start from"] == f"{found.window_ms:.3g} ms, or {found.window_events:,} events"
+    assert rows["window to start from"] == f"{found.window_ms:.4g} ms, or {found.window_events:,} events"
 
 
 def test_what_was_detected_is_in_the_report(tmp_path: Path) -> None:

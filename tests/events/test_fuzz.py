@@ -28,7 +28,7 @@ from evlift.errors import EvliftError
 from evlift.events import READERS, EventStream, open_reader, write_events
 
 INPUTS = int(os.environ.get("EVLIFT_FUZZ", "300"))
-SECONDS_AN_INPUT = 5
+SECONDS_AN_INPUT = 5  # of the processor: a busy machine is no hang
 GROWTH_KIB = 512 * 1024  # the whole process, over all inputs of a reader
 THIRD_PARTY = ("aedat4",)  # a decoder that is not ours; it may abort, and has its own guard and tests
 
@@ -256,15 +256,15 @@ def fuzz(form: str, folder: Path) -> None:
     path = folder / f"input{reader.extensions[0]}"
     starts = seeds(form, path)
     rng = np.random.default_rng(20_240_601)
-    signal.signal(signal.SIGALRM, too_slow)
+    signal.signal(signal.SIGPROF, too_slow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, whole = time.perf_counter(), 0
     for number in range(INPUTS):
         path.write_bytes(damaged(form, starts[number % len(starts)], rng))
         (folder / "result").write_text(f"died of input {number}, kept as {path}")
-        signal.alarm(SECONDS_AN_INPUT)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_AN_INPUT)
         whole += exercise(form, path)
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < GROWTH_KIB, f"the process grew by {grown >> 10} MiB"
     taken = time.perf_counter() - started
@@ -287,7 +287,7 @@ def test_damaged_files_never_crash_hang_or_swallow_memory(form: str, tmp_path: P
     """In a process of its own, so that a crash inside a library fails one test and not the run."""
     child = multiprocessing.get_context("fork").Process(target=fuzz_and_tell, args=(form, tmp_path))
     child.start()
-    child.join(30 + INPUTS * 0.05)
+    child.join(300 + INPUTS * 0.2)
     if child.is_alive():  # a compiled loop does not hear the alarm
         child.kill()
         child.join()

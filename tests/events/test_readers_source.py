@@ -144,3 +144,17 @@ def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", t=[1, 2, 3], x=[1, 2], y=[1, 2, 3], p=[1, 0, 1])
     with pytest.raises(FormatError, match=r"columns of one length in .*'x': 2"):
         open_reader(tmp_path / "a.npz")
+
+
+def test_a_sensor_size_that_is_assumed_is_told_and_a_stated_one_is_not(
+    tmp_path: Path, random_stream: EventStream
+) -> None:
+    write_events(tmp_path / "a.bin", random_stream)
+    assert open_reader(tmp_path / "a.bin").detected[0].startswith("a sensor of (H, W) = (180, 240)")
+    assert open_reader(tmp_path / "a.bin", sensor_size=(30, 40)).detected == ()
+    (tmp_path / "a.raw").write_bytes(b"% evt 3.0\n% plugin_name hal_plugin_gen31_fx3\n\x00\x80")
+    assert open_reader(tmp_path / "a.raw").detected[0].startswith("a sensor of (H, W) = (480, 640)")
+    write_events(tmp_path / "b.raw", random_stream)
+    assert open_reader(tmp_path / "b.raw").detected == ()
+    (tmp_path / "a.dat").write_bytes(b"% Version 2\n" + bytes([12, 8]))
+    assert open_reader(tmp_path / "a.dat").detected[0].startswith("a sensor of (H, W) = (240, 304)")

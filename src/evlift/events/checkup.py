@@ -307,7 +307,7 @@ def _advice(tally: _Tally, problems: Problems, hot_share: float, pixels: int) ->
         (problems.dropped_bytes > 0, "The file is cut or damaged at its end: what was whole is read."),
         (
             problems.out_of_range > 0,
-            "Events lie outside the sensor: check `sensor_size`, or the column order of text and arrays.",
+            "Events lie outside the sensor: check `sensor_size`, the format, or the order of columns.",
         ),
         (
             problems.unknown_records > seen // 100,
@@ -364,4 +364,4 @@ def _hot_text(checkup: Checkup) -> str:
 
 def _window_text(checkup: Checkup) -> str:
     count = f"{checkup.window_events:,} events"
-    return f"{checkup.window_ms:.3g} ms, or {count}" if checkup.window_ms else count
+    return f"{_length_text(checkup.window_ms * 1000)}, or {count}" if checkup.window_ms else count

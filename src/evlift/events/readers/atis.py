@@ -57,7 +57,9 @@ class AtisReader(RecordReader):
             )
         rows, columns = self._extent(file)
         file.seek(0)
-        return next(size for size in KNOWN_SIZES if rows <= size[0] and columns <= size[1])
+        size = next(size for size in KNOWN_SIZES if rows <= size[0] and columns <= size[1])
+        self.detected = (f"a sensor of (H, W) = {size}, the smallest known one that holds every coordinate",)
+        return size
 
     def _extent(self, file: io.BufferedReader) -> tuple[int, int]:
         """Largest y + 1 and x + 1 of the events below the marker row."""

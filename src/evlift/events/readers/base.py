@@ -69,7 +69,7 @@ class Reader(ABC):
         self.source: Path | BinaryIO = checked_source(source)
         self.strict = strict
         self.problems = Problems()
-        self.detected: tuple[str, ...] = ()
+        self.detected: tuple[str, ...] = ()  # what the file does not state and was found out or assumed
         given = None if sensor_size is None else self.checked_size(*_pair(sensor_size))
         with system_errors_of(self.name):
             stated = self._inspect(given)

@@ -57,7 +57,11 @@ class DatReader(RecordReader):
                 f"Expected DAT records of kind {EVENT_TYPES} and 8 bytes, but got {list(kind)} (kind, bytes) "
                 f"in {self.name}. Only events with x, y and polarity can be read."
             )
-        return sensor_size or header_size(header) or self.default_size
+        size = sensor_size or header_size(header)
+        if size is None:
+            size = self.default_size
+            self.detected = (f"a sensor of (H, W) = {size}, as usual for the format",)
+        return size
 
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
         from evlift.kernels import decode

@@ -66,7 +66,9 @@ class EvtReader(RecordReader):
 
     def _usual_size(self) -> SensorSize:
         plugin = self.header.get("plugin_name", "").split("_")
-        return next((size for name, size in SIZE_OF_PLUGIN.items() if name in plugin), self.default_size)
+        size = next((size for name, size in SIZE_OF_PLUGIN.items() if name in plugin), self.default_size)
+        self.detected = (f"a sensor of (H, W) = {size}, as usual for the camera or the format",)
+        return size
 
     def _decode_words(
         self, blocks: Iterator[NDArray[Any]], kernel: Callable[..., tuple[int, int]], state: NDArray[np.int64]
