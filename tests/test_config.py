@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evlift.config import find_recipe, parse_recipe, shipped_recipes
+from evlift.config import TrainOptions, find_recipe, parse_recipe, shipped_recipes
 from evlift.errors import ConfigError
 from helpers import tiny
 
@@ -52,11 +52,35 @@ def test_another_name_by_flag_drops_the_options_of_the_former():
         ({}, ["--train.ema", "1.5"], "train.ema"),
         ({}, ["--train.patience", "2", "--train.eval_every", "0"], "train.patience"),
         ({}, ["--input.window", "halves"], "window"),
+        ({}, ["--train.step", "9"], "unrecognized.*train.steps"),
+        ({"method": {"name": "tmkt", "r_n": 0.3}}, [], "Did you mean method.r_m"),
+        ({"model": {"name": "scnn", "width": None}}, [], "model.width.*null"),
+        ({}, ["--train.lr", "-1"], "train.lr"),
+        ({}, ["--train.seed", "-1"], "train.seed"),
+        ({}, ["--train.patience", "-1"], "train.patience"),
+        ({}, ["--train.eval_every", "-1"], "train.eval_every"),
+        ({}, ["--train.threads", "-1"], "train.threads"),
+        ({}, ["--train.warmup", "-1"], "train.warmup"),
+        ({}, ["--train.weight_decay", "-1"], "train.weight_decay"),
+        ({}, ["--train.final_lr", "2"], "train.final_lr"),
+        ({}, ["--input.steps", "0"], "input.steps"),
+        ({}, ["--input.zoom", "-1"], "input.zoom"),
+        ({}, ["--input.drop", "-0.1"], "input.drop"),
+        ({}, ["--input.shift", "100"], "input.shift"),
+        ({}, ["--input.quantile", "0"], "input.quantile"),
     ],
 )
 def test_wrong_settings_are_refused(change, flags, said):
     with pytest.raises(ConfigError, match=said):
         parse_recipe(tiny(**change), flags)
+
+
+def test_a_section_without_fields_has_its_defaults_and_the_last_flag_wins():
+    recipe = parse_recipe({**tiny(), "train": None}, ["--method.name", "kt", "--method.name", "source-only"])
+    assert recipe.train == TrainOptions()
+    assert recipe.method["name"] == "source-only"
+    with pytest.raises(ConfigError, match="`train:`"):
+        parse_recipe({**tiny(), "train": 5})
 
 
 def test_a_recipe_without_a_section_says_which():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import inspect
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,6 +67,16 @@ class InputOptions:
     drop: float = 0.0
     cache: str | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("size", min(self.size))):
+            check_range(f"input.{name}", value, 1)
+        for name in ("rotation", "zoom"):
+            check_range(f"input.{name}", getattr(self, name), 0)
+        check_range("input.shift", self.shift, 0, min(self.size) - 1)
+        check_range("input.drop", self.drop, 0, 1)
+        if not 0 < self.quantile <= 1:
+            raise ConfigError(f"Expected input.quantile in (0, 1], but got {self.quantile}.")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -117,9 +129,12 @@ class TrainOptions:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch_size", 1), ("checkpoint_every", 1), ("log_every", 1)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"Expected train.{name} ≥ {low}, but got {getattr(self, name)}.")
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            check_range(f"train.{name}", getattr(self, name), 1)
+        for name in ("lr", "weight_decay", "warmup", "clip", "eval_every", "patience", "threads"):
+            check_range(f"train.{name}", getattr(self, name), 0)
+        check_range("train.final_lr", self.final_lr, 0, 1)
+        check_range("train.seed", self.seed, 0, 2**32 - 1)
         if not 0 <= self.ema < 1:
             raise ConfigError(f"Expected train.ema in [0, 1), but got {self.ema}.")
         if self.patience and not self.eval_every:
@@ -160,6 +175,13 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ConfigError unless `value` is finite and in [low, high]."""
+    if not low <= value <= high or value == float("inf"):
+        wanted = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:.10g}]"
+        raise ConfigError(f"Expected {name} to be {wanted}, but got {value}.")
+
+
 def registries() -> dict[str, Registry]:
     """The registry behind each named section of a recipe, filled."""
     from evlift.datasets.suites import SUITES
@@ -174,7 +196,7 @@ def recipe_parser(names: Mapping[str, str], *, prog: str = "evlift train") -> Ar
     """A parser for the fields of a recipe whose data, model and method carry these names."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=prog, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="the recipe, a YAML file")
     for section, registry in registries().items():
         entry = registry[names[section]]
@@ -202,6 +224,13 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
         ConfigError: an unknown name or field, a value of the wrong type, contradictory settings.
     """
     recipe = dict(source) if isinstance(source, Mapping) else read_yaml(find_recipe(source))
+    for section in ("input", "train"):
+        content = {} if recipe.get(section) is None else recipe[section]  # nothing under a heading of a file
+        if not isinstance(content, Mapping):
+            raise ConfigError(
+                f"Expected a section `{section}:` with fields in the recipe, but got {content!r}."
+            )
+        recipe[section] = dict(content)
     names = {section: _section_name(recipe, section, flags) for section in registries()}
     for section, name in names.items():
         if isinstance(recipe[section], Mapping) and recipe[section]["name"] != name:
@@ -217,7 +246,14 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
             raise
         raise ConfigError(said.getvalue().strip()) from None
     except Exception as error:
-        raise ConfigError(_readable(error)) from None
+        raise ConfigError(_readable(error, parser)) from None
+    empty = [
+        name for name, value in parser.get_defaults().items() if value is not None and config[name] is None
+    ]
+    if empty:
+        raise ConfigError(
+            f"Expected {empty[0]} to have a value, but got null. Leave the field out for its default."
+        )
     plain = config.as_dict()
     options = {**plain["input"], "size": tuple(plain["input"]["size"])}
     return Recipe(
@@ -263,7 +299,7 @@ def shipped_recipes() -> Path:
 def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str]) -> str:
     """The registered name that a section asks for; a flag wins over the file."""
     flag = f"--{section}.name"
-    for position, given in enumerate(flags):
+    for position, given in reversed(list(enumerate(flags))):  # the last one wins, as with every flag
         if given == flag and position + 1 < len(flags):
             return flags[position + 1]
         if given.startswith(f"{flag}="):
@@ -276,6 +312,12 @@ def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str])
     return str(content["name"])
 
 
-def _readable(error: Exception) -> str:
-    """The parser's message without its repeated prefix."""
-    return str(error).removeprefix("error: ").strip() or type(error).__name__
+def _readable(error: Exception, parser: ArgumentParser) -> str:
+    """The parser's message without its repeated prefix; for an unknown field with the nearest known one."""
+    said = str(error).removeprefix("error: ").strip() or type(error).__name__
+    given = re.search(
+        r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'", said
+    )
+    known = [action.dest for action in parser._actions]
+    near = difflib.get_close_matches(".".join(filter(None, given.groups())), known, n=1) if given else []
+    return f"{said} Did you mean {near[0]}?" if near else said
