@@ -3,6 +3,7 @@
     python benchmarks/digits.py run --out runs/digits --workers 2 [--models scnn] [--budget-minutes 60]
     python benchmarks/digits.py test --out runs/digits     # judge all finished runs on the test recordings, once
     python benchmarks/digits.py table --out runs/digits [--split test]
+    python benchmarks/digits.py ceiling --out runs/digits  # the image model on images
 
 A run trains one network on windows of all kinds and is judged on full recordings, on one saccade of each, and on the
 first 300 events of a random saccade. Weights are chosen on val (source-only: on held-out pictures). The tables show
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 WINDOWS = ("full", "saccade", "first300")
 LABELS = (1, 5, 20, None)
@@ -152,6 +154,44 @@ def judge(folder: Path, split: str) -> dict[str, float]:
     return found
 
 
+def ceiling(out: Path) -> str:
+    """The image model on images: a convolutional network of the same source, on the pictures behind each split."""
+    from evlift import api
+    from evlift.datasets.base import Batch
+    from evlift.datasets.images import mnist
+    from evlift.datasets.suites import data_root
+    from evlift.engine.evaluate import run_network
+
+    recipe = {
+        "data": {"name": "digits"},
+        "input": {"steps": 1, "size": [28, 28]},
+        "model": {"name": "convnet"},
+        "method": {"name": "source-only"},
+        "train": {**TRAIN, "steps": 1000, "lr": 0.003},
+    }
+    api.train(recipe, out / "ceiling")
+    trained = api.open_run(out / "ceiling")
+    pictures = mnist(data_root())
+    position = {item.object_id: i for i, item in enumerate(pictures)}
+    lines = ["| fold | val | test | wrong on val |", "|---|---|---|---|"]
+    for fold in range(5):
+        task = api.create_task(api.parse_recipe({**recipe, "data": {"name": "digits", "fold": fold}}))
+        encoder = api.evaluation_feeder(trained, task).encoder
+        shown = []
+        for items in (task.val, task.test):
+            drawn = [pictures.load(position[object_id]) for object_id in items.object_ids]
+            clips = [
+                encoder.picture(p, np.random.default_rng(0), augment=False, window="full") for p in drawn
+            ]
+            batch = Batch(image=torch.stack(clips), image_target=torch.from_numpy(items.targets))
+            shown.append((items, run_network(trained.network, [batch])))
+        (val, judged), (_, test) = shown
+        wrong = [val[i].name for i in np.flatnonzero(judged.predicted != judged.target)]
+        row = f"| {fold} | {judged.metrics.accuracy:.3f} | {test.metrics.accuracy:.3f} | {', '.join(wrong)} |"
+        lines.append(row)
+    return "\n".join(lines)
+
+
 def judge_test(out: Path) -> None:
     """Judge all finished runs on test; runs that have been judged are left alone."""
     from evlift.files import write_json
@@ -268,7 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["run", "cell", "test", "table"])
+    parser.add_argument("action", choices=["run", "cell", "test", "table", "ceiling"])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--workers", type=int, default=2)
@@ -280,6 +320,8 @@ def main() -> None:
         run_all(options.out, options.models, options.workers, options.budget_minutes)
     elif options.action == "cell":
         run_cell(Cell(**options.cell), options.out)
+    elif options.action == "ceiling":
+        print(ceiling(options.out))
     elif options.action == "test":
         judge_test(options.out)
     else:
