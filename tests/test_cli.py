@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import evlift
 from evlift.cli import main
 from evlift.config import parse_recipe
+from evlift.engine.checkpoint import load_resume
 from helpers import tiny
 
 
@@ -39,6 +42,9 @@ def test_wrong_arguments_exit_with_2(capsys):
     assert main(["train", "no-such-recipe"]) == 2
     assert "shipped recipe: " in capsys.readouterr().err
     assert main(["train", "tmkt-digits", "--method.rm", "0.3"]) == 2
+    assert "method.r_m" in capsys.readouterr().err
+    assert main(["train", "--train.steps", "20", "tmkt-digits"]) == 2
+    assert "recipe before its fields" in capsys.readouterr().err
     with pytest.raises(SystemExit) as left:
         main(["predict"])
     assert left.value.code == 2
@@ -47,6 +53,12 @@ def test_wrong_arguments_exit_with_2(capsys):
 def test_failures_exit_with_1_and_one_message(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("evlift: Expected a run")
+    (tmp_path / "file").touch()
+    (tmp_path / "tiny.yaml").write_text(parse_recipe(tiny()).to_yaml())
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "file")]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "file" / "run")]) == 1
+    assert capsys.readouterr().err.startswith("evlift: ")
     assert main(["info", str(tmp_path / "nothing.raw")]) == 1
     assert "nothing.raw" in capsys.readouterr().err
 
@@ -67,6 +79,36 @@ def test_train_evaluate_predict(tmp_path, capsys, random_stream):
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(found) == 2
     assert sum(one["events"] for one in found) == 5000
+
+
+@pytest.mark.parametrize(
+    "length", [["--duration-ms", "0"], ["--duration-ms", "-5"], ["--duration-ms", "nan"], ["--events", "0"]]
+)
+def test_windows_without_a_length_are_wrong_arguments(length, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "run", "recording.npz", *length])
+    assert left.value.code == 2
+    assert "at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_so_and_goes_on_where_it_stopped(tmp_path, number):
+    (tmp_path / "tiny.yaml").write_text(
+        parse_recipe(tiny(train={"steps": 5000, "checkpoint_every": 5000})).to_yaml()
+    )
+    command = [sys.executable, "-m", "evlift", "train", str(tmp_path / "tiny.yaml"), "--out"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "run")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    log = tmp_path / "run" / "metrics.csv"
+    while process.poll() is None and not (log.exists() and ",loss," in log.read_text()):
+        time.sleep(0.05)
+    time.sleep(0.2)  # into the loop, past the first report
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1].strip().splitlines()
+    assert process.returncode == 130
+    step = load_resume(tmp_path / "run" / "last.ckpt")["state"]["step"]
+    assert said == [f"evlift: stopped after step {step} of 5000; the same command goes on from there"]
 
 
 def test_evaluate_as_json(run, capsys):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.config import Recipe, parse_recipe
+from evlift.config import Recipe, check_range, parse_recipe
 from evlift.engine.run import Run
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from evlift.datasets.transfer import Feeder
     from evlift.engine.evaluate import Evaluation
     from evlift.engine.train import Report
+    from evlift.events import Reader
     from evlift.methods.base import Method
     from evlift.models.cost import Cost
 
@@ -90,13 +92,13 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
 
 def build_method(recipe: Recipe, task: TransferTask) -> Method:
     """The method that a recipe names, around a fresh student."""
-    from evlift.methods import METHODS
+    from evlift.methods import create_method, method_options
 
-    options = {name: value for name, value in recipe.method.items() if name != "name"}
-    entry = METHODS[recipe.method["name"]]
-    if "steps" in inspect.signature(entry).parameters:
+    options = dict(recipe.method)
+    name = options.pop("name")
+    if "steps" in method_options(name):
         options["steps"] = recipe.input.steps
-    return entry(build_network(recipe, len(task.classes)), **options)
+    return create_method(name, build_network(recipe, len(task.classes)), **options)
 
 
 def build_feeder(recipe: Recipe, task: TransferTask, method: Method) -> Feeder:
@@ -165,7 +167,7 @@ def evaluate(
     return run_network(trained.network, feeder.evaluation(split, window=window))
 
 
-def cost(folder: str | Path, *, split: str = "val") -> Cost:
+def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -> Cost:
     """What one clip costs the network of a finished run: MACs, synaptic operations, firing rates.
 
     Measured on the first 32 recordings of the split.
@@ -174,20 +176,34 @@ def cost(folder: str | Path, *, split: str = "val") -> Cost:
 
     trained = open_run(folder)
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
-    batch = next(feeder.evaluation(split, batch_size=32))
+    batch = next(feeder.evaluation(split, window=window, batch_size=32))
     if batch.events is None:
         raise ValueError(f"Expected a split of recordings, but got '{split}'.")
     return measure_cost(trained.network, batch.events)
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:
-    """A feeder that encodes as the run did, its count scale included."""
-    from evlift.datasets.transfer import Encoder
+    """A feeder that encodes as the run did, its count scale included.
+
+    Raises:
+        DataError: the task's splits are not those of the run.
+    """
+    from evlift.datasets.transfer import Encoder, Feeder
+    from evlift.engine.run import check_split
     from evlift.methods import METHODS
 
-    feeder = build_feeder(trained.recipe, task, METHODS[trained.recipe.method["name"]])  # type: ignore[arg-type]
-    feeder.encoder = Encoder(trained.recipe.input, task.sensor_size, trained.record["count_scale"])
-    return feeder
+    check_split(trained.run, task, trained.record["split"])
+    recipe = trained.recipe
+    encoder = Encoder(recipe.input, task.sensor_size, trained.record["count_scale"])
+    method: type[Method] = METHODS[recipe.method["name"]]  # type: ignore[assignment]
+    return Feeder(
+        task,
+        recipe.input,
+        method,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        encoder=encoder,
+    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +211,7 @@ class Prediction:
     """What a network says about one window.
 
     Args:
-        start_us, stop_us: of the window.
+        start_us, stop_us: of the window; for whole recordings and windows by count, of its events.
         events: number of events in it.
         label: most probable class; `index` its number.
         confidence: softmax probability of that class, of the mean logit over T.
@@ -225,26 +241,48 @@ def predict(
         duration_us, n_events: cut into windows of this length; default: the whole recording is one window.
             Recordings of another sensor are scaled to the one that the network was trained for.
         format: of the file, where it cannot be told from its content.
+
+    Raises:
+        DataError: no such run, or a recording without events; ConfigError: a window length under 1.
     """
     import numpy as np
     import torch
 
     from evlift.datasets.transfer import Encoder
-    from evlift.events import open_reader
+    from evlift.errors import DataError
     from evlift.events.filters import resize
 
+    for name, length in (("duration_us", duration_us), ("n_events", n_events)):
+        if length is not None:
+            check_range(name, length, 1)
     trained = open_run(folder)
     height, width = trained.record["sensor_size"]
     encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
-    reader = open_reader(recording, format=format)
+    reader = _reader_for(recording, (height, width), format)
     whole = duration_us is None and n_events is None
-    windows = [reader.read()] if whole else reader.windows(duration_us=duration_us, n_events=n_events)
-    for stream in windows:
+    windows = iter([reader.read()]) if whole else reader.windows(duration_us=duration_us, n_events=n_events)
+    first = next(windows, None)
+    if first is None or not len(first):
+        raise DataError(f"Expected events in {recording}, but it has none.")
+    for number, stream in enumerate(itertools.chain([first], windows)):
         adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
         clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
         with torch.no_grad():
             scores = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]
         index = int(scores.argmax())
-        start = int(stream.t[0]) if len(stream) else 0
-        stop = int(stream.t[-1]) + 1 if len(stream) else 0
+        if duration_us is None:
+            start, stop = int(stream.t[0]), int(stream.t[-1]) + 1
+        else:
+            start = int(first.t[0]) + number * duration_us
+            stop = start + duration_us
         yield Prediction(start, stop, len(stream), trained.classes[index], index, float(scores[index]))
+
+
+def _reader_for(recording: str | Path, sensor_size: tuple[int, int], format: str | None) -> Reader:
+    """A reader that takes the network's sensor for one that the file does not state, if its events fit on it."""
+    from evlift.events import open_reader
+
+    reader = open_reader(recording, format=format)
+    guessed = any("sensor" in what for what in reader.detected)
+    fits = all(a <= b for a, b in zip(reader.sensor_size, sensor_size, strict=True))
+    return open_reader(recording, format=format, sensor_size=sensor_size) if guessed and fits else reader

@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
+    if given[:1] == ["train"] and given[1:2] and "." in given[1] and given[1].startswith("--"):
+        return _complain(
+            "Expected the recipe before its fields: evlift train RECIPE --section.field VALUE.", 2
+        )
     options, rest = parser.parse_known_args(given)
     if rest and options.verb != "train":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -37,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.run(options, rest)
     except ConfigError as error:
         return _complain(error, 2)
-    except (EvliftError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        return _complain(error, 1)
     except BrokenPipeError:
         return 1
-    except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+    except (EvliftError, OSError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt as error:
+        return _complain(str(error) or "interrupted", 130)
     return 0
 
 
@@ -75,7 +79,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="demo-report", help="folder for the page and the runs (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=None, help="optimiser steps of each network")
+    parser.add_argument("--steps", type=_count, default=None, help="optimiser steps of each network")
     parser.add_argument(
         "--embedded", action="store_true", help="use the embedded digits even where EVLIFT_DATA has N-MNIST"
     )
@@ -115,10 +119,29 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
     parser.add_argument("recording", help="a file in any readable format")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--duration-ms", type=float, help="window length; default: the whole recording")
-    length.add_argument("--events", type=int, help="events a window")
+    length.add_argument(
+        "--duration-ms", type=_milliseconds, help="window length; default: the whole recording"
+    )
+    length.add_argument("--events", type=_count, help="events a window")
     parser.add_argument("--format", help="of the file, where it cannot be told from its content")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, but got {text}")
+    return int(text)
+
+
+def _milliseconds(text: str) -> int:
+    """Milliseconds as µs."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.001 <= value <= 1e12:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0.001, but got {text}")
+    return round(value * 1000)
 
 
 def _demo(options: argparse.Namespace, rest: list[str]) -> None:
@@ -167,14 +190,16 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
     console = _console()
     console.print(
         f"[bold]{recipe.method['name']}[/] on {recipe.data['name']} with {recipe.model['name']}, "
-        f"{recipe.train.steps} steps of {recipe.train.batch_size} → {folder}"
+        f"{recipe.train.steps} steps of {recipe.train.batch_size} → {folder}",
+        soft_wrap=True,
     )
     with TrainingBar(console, recipe.method["name"]) as report:
         run = train(recipe, folder, report=report)
     record = run.read_record()
     console.print(
-        f"{record['selected_on']} accuracy [bold]{record['val_accuracy']:.3f}[/] at step {record['best_step']}, "
-        f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}"
+        f"{record['selected_on']} accuracy [bold]{record['val_accuracy']:.3f}[/] at step {record['kept_step']}, "
+        f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}",
+        soft_wrap=True,
     )
 
 
@@ -199,7 +224,7 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     from evlift.api import cost, evaluate, open_run
 
     evaluation = evaluate(options.folder, split=options.split, window=options.window, adapt=options.adapt)
-    spent = cost(options.folder, split=options.split)
+    spent = cost(options.folder, split=options.split, window=options.window)
     summary = evaluation.summary()
     if options.json:
         print(json.dumps({**summary, "cost": asdict(spent)}))
@@ -232,11 +257,10 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> None:
 
     from evlift.api import predict
 
-    duration = round(options.duration_ms * 1000) if options.duration_ms else None
     for found in predict(
         options.folder,
         options.recording,
-        duration_us=duration,
+        duration_us=options.duration_ms,
         n_events=options.events,
         format=options.format,
     ):

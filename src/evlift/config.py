@@ -25,6 +25,12 @@ SKIPPED: dict[str, set[str | int]] = {  # what evlift fills in itself
     "model": {"classes", "input_size", "channels", "image_head", "steps"},
     "method": {"student", "steps"},
 }
+UNDECISIVE = (
+    ("input", "cache"),
+    ("train", "tensorboard"),
+    ("train", "log_every"),
+    ("train", "checkpoint_every"),
+)
 Window = Literal["full", "saccade", "first300", "mixed"]
 
 
@@ -40,6 +46,9 @@ class InputOptions:
         encoding: still pictures as sequences: constant (V of HSV copied to all steps; KT's released code) or saccade
             (set in motion through the event simulator; decided here).
         motion: path of the simulated saccades, random3 or nmnist.
+        negative: simulated pictures are shown as negatives, as N-MNIST's digits were; false for photographs.
+        amplitude: smallest and largest extent of the simulated motion in sensor pixels; null for N-MNIST's.
+        threshold: smallest and largest contrast threshold of the simulator in log units; null for N-MNIST's.
         crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
         normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9 or
             log1p, the last three clip by clip.
@@ -57,6 +66,9 @@ class InputOptions:
     window: Window = "full"
     encoding: Literal["constant", "saccade"] = "constant"
     motion: Literal["random3", "nmnist"] = "random3"
+    negative: bool = True
+    amplitude: tuple[float, float] | None = None
+    threshold: tuple[float, float] | None = None
     crop_to_events: bool = False
     normalise: Literal["quantile", "none", "max", "p99.9", "log1p"] = "quantile"
     quantile: float = 0.99
@@ -97,7 +109,7 @@ class TrainOptions:
         compile: torch.compile the student (needs a C++ compiler at run time, costs a minute).
         ema: decay of the averaged student that is evaluated and kept; 0 switches it off.
         eval_every: steps between evaluations on val; 0: at the end alone.
-        patience: evaluations without a better val accuracy before training stops; 0: never.
+        patience: evaluations of the last phase without a better val accuracy before training stops; 0: never.
         keep: the weights that are kept: best (on val) or last.
         checkpoint_every: steps between resume points.
         log_every: steps between rows of the log.
@@ -171,8 +183,11 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Hash of the whole recipe: equal recipes give equal digests."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of all that decides the result; logging, checkpoints and the cache do not."""
+        content = self.to_dict()
+        for section, name in UNDECISIVE:
+            del content[section][name]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
@@ -255,7 +270,9 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
             f"Expected {empty[0]} to have a value, but got null. Leave the field out for its default."
         )
     plain = config.as_dict()
-    options = {**plain["input"], "size": tuple(plain["input"]["size"])}
+    options: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in plain["input"].items()
+    }
     return Recipe(
         plain["data"],
         plain["model"],
@@ -271,7 +288,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"Expected a recipe with sections data, model, method, input, train in {path}.")

@@ -1,16 +1,24 @@
-"""The progress bar of a training, for terminals and logs."""
+"""The progress bar of a training, for terminals and logs, and how a training is stopped."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class TrainingBar:
-    """A progress bar with rate, time left and the latest scalars; gives the function to report to."""
+    """A progress bar with rate, time left and the latest scalars; gives the function to report to.
+
+    Ctrl-C and SIGTERM stop a training after the running step, which leaves a checkpoint; a second one at once.
+    """
 
     def __init__(self, console: Console, name: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,17 +34,33 @@ class TrainingBar:
         )
         self._task = self._bar.add_task(name, total=None, rate="", said="")
         self._said: dict[str, float] = {}
+        self._training = self._stop = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Callable[[int, int, dict[str, float]], None]:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in SIGNALS}
         self._bar.start()
         return self._report
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stop or not self._training:
+            raise KeyboardInterrupt
+        self._stop = True
 
     def _report(self, done: int, total: int, values: dict[str, float]) -> None:
+        self._training = True
         self._said |= {name: value for name, value in values.items() if name in ("loss", "val")}
         said = " ".join(f"{name} {value:.3f}" for name, value in self._said.items())
         speed = self._bar.tasks[0].speed
         rate = f"{speed:.1f} steps/s" if speed else ""
         self._bar.update(self._task, completed=done, total=total, said=said, rate=rate)
+        if self._stop and done < total:
+            raise KeyboardInterrupt(
+                f"stopped after step {done} of {total}; the same command goes on from there"
+            )

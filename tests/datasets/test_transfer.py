@@ -211,3 +211,27 @@ def test_digits_on_the_real_recordings(data_root, tmp_path):
     ).batch(0)
     assert batch.events.shape == (4, 10, 2, 28, 28)
     assert batch.events.amax() > 0.5
+
+
+def test_published_sets_meet_on_their_classes(data_root):
+    options = {"root": str(data_root), "images": "mnist", "recordings": "nmnist6789", "labels_per_class": 2}
+    task = SUITES["published"](**options, sensor_size=(34, 34))
+    assert task.classes == ("6", "7", "8", "9")
+    assert len(task.train) == 8
+    judged = set(task.val.object_ids) | set(task.test.object_ids)
+    assert not judged & set(task.source.object_ids)
+
+
+def test_the_simulator_follows_the_recipe():
+    picture = np.zeros((28, 28), np.uint8)
+    picture[10:18, 10:18] = 255
+
+    def first(**options):
+        encoder = Encoder(
+            InputOptions(steps=2, size=(34, 34), encoding="saccade", normalise="none", **options), (34, 34)
+        )
+        return encoder.picture(picture, np.random.default_rng(0), augment=False, window="full")
+
+    assert not torch.equal(first(), first(negative=False))
+    assert first(amplitude=(1.0, 1.0)).sum() < first(amplitude=(6.0, 6.0)).sum()
+    assert first(threshold=(0.2, 0.2)).sum() > first(threshold=(0.8, 0.8)).sum()

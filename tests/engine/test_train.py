@@ -43,7 +43,7 @@ def test_every_method_trains_and_leaves_its_files(tmp_path, method):
     assert len(record["split"]) == 64
     assert {row["split"] for row in read_log(run.log)} == {"train", "val"}
     assert {p.name for p in tmp_path.iterdir()} == {
-        "config.yaml", "record.json", "metrics.csv", "best.safetensors", "last.ckpt"
+        "config.yaml", "manifest.jsonl", "record.json", "metrics.csv", "best.safetensors", "last.ckpt"
     }  # fmt: skip
     assert 0 <= evlift.evaluate(tmp_path).metrics.accuracy <= 1
 
@@ -92,6 +92,77 @@ def test_a_killed_run_resumes_to_the_result_of_an_unbroken_one(tmp_path, method)
     ]
 
 
+def test_a_report_may_stop_the_training_after_any_step(tmp_path):
+    recipe = tiny(method={"name": "tmkt"}, train={"checkpoint_every": 100})
+
+    def stop(done, total, values):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evlift.train(recipe, tmp_path / "stopped", report=stop)
+    assert load_resume(tmp_path / "stopped" / "last.ckpt")["state"]["step"] == 4
+    evlift.train(recipe, tmp_path / "stopped")
+    evlift.train(recipe, tmp_path / "whole")
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("record.json", b'{"classes": [', "damaged"),
+        ("record.json", b"{}", "lacks"),
+        ("best.safetensors", b"\0" * 64, "best.safetensors"),
+        ("config.yaml", b"\xff\xfe", "no YAML"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(tmp_path, name, content, said):
+    evlift.train(tiny(train={"steps": 1}), tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EvliftError, match=said):
+        evlift.evaluate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [{"method": {}}, {"method": {"a": torch.zeros(1)}, "state": {}}, {"x": 1}]
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
+    recipe = tiny(train={"steps": 4})
+    with pytest.raises(KeyboardInterrupt):
+        evlift.train(recipe, tmp_path, report=_stop)
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(DataError, match="does not fit"):
+        evlift.train(recipe, tmp_path)
+
+
+def _stop(done, total, values):
+    raise KeyboardInterrupt
+
+
+def test_a_damaged_log_loses_its_damaged_lines_alone(tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(
+        b"step,phase,split,name,value\n1,train,train,loss,2.0\n\xff\x00,,\n3,train\n2,train,train,loss,1.5\n"
+    )
+    assert [row["step"] for row in read_log(tmp_path / "metrics.csv")] == [1, 2]
+    (tmp_path / "metrics.csv").write_text("nothing\n1\n")
+    assert read_log(tmp_path / "metrics.csv") == []
+
+
+def test_patience_in_an_early_phase_does_not_end_the_later_ones(tmp_path):
+    options = {"steps": 12, "eval_every": 1, "patience": 1, "lr": 0.0}
+    run = evlift.train(tiny(method={"name": "fine-tune"}, train=options), tmp_path)
+    assert {row["phase"] for row in read_log(run.log)} == {"source", "events"}
+    assert 6 < run.read_record()["steps"] < 12
+
+
+def test_labels_that_are_hidden_cannot_be_judged(tmp_path):
+    run = evlift.train(tiny(train={"steps": 1}), tmp_path)
+    with pytest.raises(DataError, match="labelled"):
+        evlift.evaluate(run.folder, split="unlabelled")
+    with pytest.raises(ConfigError, match="split"):
+        evlift.evaluate(run.folder, split="valid")
+
+
 def test_tensorboard_gets_scalars_and_pictures(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -109,6 +180,52 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     evlift.train(tiny(), tmp_path, report=lambda done, total, values: steps.append(done))
     assert steps == []
     assert (tmp_path / "best.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_does_not_decide_the_result_may_change_on_resume(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    evlift.train(
+        tiny(train={"log_every": 2, "checkpoint_every": 3}, input={"cache": str(tmp_path / "c")}), tmp_path
+    )
+
+
+def test_a_run_whose_split_changed_is_refused(tmp_path):
+    evlift.train(tiny(), tmp_path)
+    record = json.loads((tmp_path / "record.json").read_text())
+    (tmp_path / "record.json").write_text(json.dumps({**record, "split": "0" * 64}))
+    with pytest.raises(DataError, match=r"manifest\.jsonl"):
+        evlift.evaluate(tmp_path)
+    (tmp_path / "record.json").unlink()
+    state = load_resume(tmp_path / "last.ckpt")
+    torch.save({**state, "split": "0" * 64}, tmp_path / "last.ckpt")
+    with pytest.raises(DataError, match="splits"):
+        evlift.train(tiny(), tmp_path)
+
+
+def test_the_manifest_of_a_run_says_who_judges(tmp_path):
+    from evlift.datasets.manifest import Manifest
+
+    run = evlift.train(tiny(), tmp_path)
+    manifest = Manifest.load(run.manifest)
+    assert manifest.digest == run.read_record()["split"]
+    assert len(manifest.objects("test")) == 20
+
+
+def test_keeping_the_last_weights_does_not_spoil_patience(tmp_path):
+    recipe = tiny(train={"steps": 40, "eval_every": 1, "patience": 2, "lr": 0.0, "keep": "last"})
+    record = evlift.train(recipe, tmp_path).read_record()
+    assert (record["steps"], record["kept_step"]) == (3, 3)
+
+
+def test_without_a_compiler_training_is_eager(tmp_path, monkeypatch):
+    from torch._inductor import cpp_builder
+
+    def none():
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    with pytest.warns(UserWarning, match=r"C\+\+ compiler"):
+        evlift.train(tiny(train={"compile": True}), tmp_path)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):

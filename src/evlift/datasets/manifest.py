@@ -156,7 +156,9 @@ def fold_of_items(items: Sequence[Item], n: int = 5, *, seed: int = 0) -> NDArra
     """
     objects = _class_of_objects(items)
     if n < 2 or len(objects) < n:
-        raise DataError(f"Expected 2 folds or more and an object for each, but got {n} for {len(objects)}.")
+        raise DataError(
+            f"Expected 2 folds or more and an object for each, but got {n} folds of {len(objects)} objects."
+        )
     dealt = sorted(objects, key=lambda object_id: (objects[object_id], _order(object_id, "fold", seed)))
     fold = {object_id: position % n for position, object_id in enumerate(dealt)}
     return np.array([fold[item.object_id] for item in items], dtype=np.int64)
@@ -201,7 +203,10 @@ def few_shot(items: Sequence[Item], k: int | None, *, seed: int = 0) -> NDArray[
         by_class.setdefault(_visible_target(item), []).append(i)
     for target, members in by_class.items():
         if k < 1 or len(members) < k:
-            raise DataError(f"Expected `k` in [1, {len(members)}] for class {target}, but got {k}.")
+            name = items.classes[target] if isinstance(items, Collection) else target
+            raise DataError(
+                f"Expected 1 to {len(members)} labelled items (`k`, labels_per_class) of class {name}, but got {k}."
+            )
         members.sort(key=lambda i: _order(f"{items[i].object_id}/{items[i].name}", "few", seed))
     return np.sort(np.array([i for members in by_class.values() for i in members[:k]], dtype=np.int64))
 

@@ -17,6 +17,8 @@ SUFFIXES = (
     ".raw",
     ".dat",
     ".aedat",
+    ".aedat2",
+    ".aedat31",
     ".aedat4",
     ".h5",
     ".hdf5",
@@ -26,6 +28,7 @@ SUFFIXES = (
     ".npy",
     ".txt",
     ".csv",
+    ".tsv",
     ".mat",
 )
 NMNIST_SOURCE = "https://www.garrickorchard.com/datasets/n-mnist (Train.zip and Test.zip)"

@@ -126,7 +126,62 @@ def folders_suite(
     from evlift.datasets.images import image_folder
     from evlift.datasets.recordings import recording_folder
 
-    pictures, clips = image_folder(images), recording_folder(recordings, sensor_size=sensor_size)
+    clips = recording_folder(recordings, sensor_size=sensor_size)
+    return pair(image_folder(images), clips, sensor_size, fold, labels_per_class, label_seed=label_seed)
+
+
+@SUITES.register("published")
+def published_suite(
+    *,
+    images: str,
+    recordings: str,
+    root: str | None = None,
+    sensor_size: tuple[int, int] | None = None,
+    fold: int = 0,
+    labels_per_class: int | None = None,
+    label_seed: int = 0,
+) -> TransferTask:
+    """Published data sets in their own layouts, on the classes that both have, split 60 / 20 / 20 by object.
+
+    Args:
+        images: name of the picture set, for instance caltech101, omniglot, cep-dvs, mnist.
+        recordings: name of the event set, for instance ncaltech101, n-omniglot, cep-dvs, nmnist.
+        root: folder that holds both; default: EVLIFT_DATA.
+        sensor_size: height and width; default: what the first recording says.
+        fold: 0 to 4.
+        labels_per_class: labelled recordings a class; null for all.
+        label_seed: which recordings are the labelled ones.
+    """
+    from evlift.datasets import IMAGES, RECORDINGS
+
+    folder = data_root(root)
+    pictures, clips = IMAGES[images](folder), RECORDINGS[recordings](folder)
+    shared = [name for name in clips.classes if name in pictures.classes]
+    if len(shared) < 2:
+        raise DataError(
+            f"Expected '{images}' and '{recordings}' to share 2 classes or more, but they share {shared}."
+        )
+    pair_of = (pictures.restrict(shared), clips.restrict(shared))
+    return pair(*pair_of, sensor_size, fold, labels_per_class, label_seed=label_seed)
+
+
+def pair(
+    pictures: Images,
+    clips: Recordings,
+    sensor_size: tuple[int, int] | None,
+    fold: int,
+    labels_per_class: int | None,
+    *,
+    label_seed: int,
+) -> TransferTask:
+    """A task of a picture set and a recording set; pictures of objects that judge are left out of the source."""
+    for items in (pictures, clips):
+        empty = [name for c, name in enumerate(items.classes) if not (items.targets == c).any()]
+        if empty:
+            raise DataError(
+                f"Expected files in every class of '{items.name}', but got none in {', '.join(empty)}. Fill or delete "
+                "such folders."
+            )
     parts = split_by_fold(fold_of_items(clips, 5), fold)
     judged = clips.subset(np.concatenate([parts.val, parts.test]))
     return assemble(
@@ -141,6 +196,10 @@ def folders_suite(
 
 def hold_out(pictures: Images, *, share: float) -> tuple[Images, Images]:
     """Pictures to learn from, and a share of them held out to choose on."""
+    if len(pictures) < 2:
+        raise DataError(
+            f"Expected at least 2 source pictures of objects that do not judge, but got {len(pictures)}. Add pictures."
+        )
     held_out = some(pictures, max(1, round(len(pictures) * share)))
     return disjoint(pictures, held_out.object_ids), held_out
 

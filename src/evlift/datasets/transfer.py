@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from evlift.methods.base import Method
 
 FIRST_EVENTS = 300
+SPLITS = ("train", "unlabelled", "val", "test", "source_val")
 
 
 class Encoder:
@@ -46,7 +48,13 @@ class Encoder:
         self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None
     ) -> None:
         self.options = options
-        self._simulator = Saccades(motion=options.motion, sensor_size=sensor_size)
+        given: dict[str, Any] = {"amplitude_px": options.amplitude, "threshold": options.threshold}
+        self._simulator = Saccades(
+            motion=options.motion,
+            sensor_size=sensor_size,
+            negative=options.negative,
+            **{name: value for name, value in given.items() if value is not None},
+        )
         self.frames = Frames(steps=options.steps, size=options.size, crop_to_events=options.crop_to_events)
         self._geometry = RandomGeometry(
             flip=0.5 if options.flip else 0.0,
@@ -127,26 +135,39 @@ class Feeder:
         method: says which sides it uses and how they are paired.
         batch_size: rows of a batch.
         seed: of every draw.
+        encoder: the one of a finished run; default: fitted to the training recordings.
     """
 
     def __init__(
-        self, task: TransferTask, options: InputOptions, method: Method, *, batch_size: int, seed: int
+        self,
+        task: TransferTask,
+        options: InputOptions,
+        method: Method | type[Method],
+        *,
+        batch_size: int,
+        seed: int,
+        encoder: Encoder | None = None,
     ) -> None:
         self.task, self.options, self.method = task, options, method
         self.batch_size, self.seed = batch_size, seed
         self._check()
-        self._train = [task.train.load(i) for i in range(len(task.train))]
         self._train_targets, self._source_targets = task.train.targets, task.source.targets
         self._cache = Cache(options.cache) if options.cache else None
         self._by_class = [np.flatnonzero(self._source_targets == c) for c in range(len(task.classes))]
-        self.encoder = Encoder(options, task.sensor_size).fit(self._train)
+        self.encoder = encoder or Encoder(options, task.sensor_size).fit(self._train)
+
+    @cached_property
+    def _train(self) -> list[EventStream]:
+        """The training recordings, kept in memory."""
+        return [self.task.train.load(i) for i in range(len(self.task.train))]
 
     def _check(self) -> None:
         """Refuse a task that cannot feed the method."""
+        name = getattr(self.method, "__name__", type(self.method).__name__)
         if self.method.uses_events and len(self.task.train) == 0:
-            raise DataError(f"{type(self.method).__name__} needs training recordings, but the task has none.")
+            raise DataError(f"{name} needs training recordings, but the task has none.")
         if self.method.uses_images and len(self.task.source) == 0:
-            raise DataError(f"{type(self.method).__name__} needs source pictures, but the task has none.")
+            raise DataError(f"{name} needs source pictures, but the task has none.")
         if self.method.pairing == "category":
             missing = sorted(set(self.task.train.targets) - set(self.task.source.targets))
             if missing:
@@ -205,6 +226,8 @@ class Feeder:
 
         Nothing is augmented; the draw of a short window depends on the sample's place in the sorted split alone.
         """
+        if split not in SPLITS:
+            raise ConfigError(f"Expected a split {', '.join(SPLITS)}, but got '{split}'.")
         window = window or ("full" if self.options.window == "mixed" else self.options.window)
         items = getattr(self.task, split)
         side = "image" if split == "source_val" else "events"

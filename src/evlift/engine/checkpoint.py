@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,10 +18,9 @@ from evlift.files import atomic_path
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as a safetensors file; the old file stays until the new one is whole."""
-    with atomic_path(path) as part:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part, metadata
-        )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with _written(path) as part:
+        save_file(tensors, part, metadata)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -38,8 +39,21 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 def save_resume(path: Path, state: dict[str, Any]) -> None:
     """Write resume state: tensors, numbers, strings, lists and dictionaries alone."""
-    with atomic_path(path) as part:
+    with _written(path) as part:
         torch.save(state, part)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """:func:`atomic_path` for writers that report a full disk by errors of their own."""
+    try:
+        with atomic_path(path) as part:
+            yield part
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"{path} could not be written ({error}). The former one is kept. Make room, then give the same "
+            "command again."
+        ) from error
 
 
 def load_resume(path: Path) -> dict[str, Any]:
@@ -50,7 +64,7 @@ def load_resume(path: Path) -> dict[str, Any]:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file may fail anywhere in the decoder
         raise DataError(
             f"{path} cannot be resumed from ({type(error).__name__}: {error}). Delete it to start again."
         ) from error

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from evlift.datasets.base import Batch
 from evlift.engine.metrics import Recognition, confusion_matrix
+from evlift.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def run_network(
         for batch in batches:
             clips = batch.events if batch.events is not None else batch.image
             target = batch.event_target if batch.events is not None else batch.image_target
-            if clips is None or target is None:
-                raise ValueError("Expected batches with a sequence and its target to evaluate on.")
+            if clips is None or target is None or (target < 0).any():
+                raise DataError(
+                    "Expected labelled batches to evaluate on, but got some without sequence or label."
+                )
             logits.append(network(clips.to(device)).logits.float().cpu())  # [B, T, K]
             targets.append(target.cpu())
             names.extend(batch.names)

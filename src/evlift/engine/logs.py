@@ -56,15 +56,16 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.csv``; a last line that was cut by an interruption is left out."""
+    """The rows of a ``metrics.csv``; lines that were cut or damaged are left out."""
     if not path.is_file():
         return []
     rows = []
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
             try:
-                rows.append({**row, "step": int(row["step"]), "value": float(row["value"])})
-            except (TypeError, ValueError):
+                known = {name: row[name] for name in COLUMNS}
+                rows.append({**known, "step": int(row["step"]), "value": float(row["value"])})
+            except (KeyError, TypeError, ValueError):
                 continue
     return rows
 

@@ -7,12 +7,16 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evlift.config import Recipe, parse_recipe, read_yaml
 from evlift.errors import DataError
 
+if TYPE_CHECKING:
+    from evlift.datasets.task import TransferTask
+
 PACKAGES = ("evlift", "torch", "torchvision", "numpy", "numba", "lightning-fabric", "timm", "safetensors")
+NEEDED = {"classes", "sensor_size", "count_scale"}  # of a record, to open its run
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class Run:
     """The folder that training leaves.
 
     Args:
-        folder: holds ``config.yaml`` (the recipe), ``record.json`` (seed, split, versions, figures),
-            ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from).
+        folder: holds ``config.yaml`` (the recipe), ``manifest.jsonl`` (who is in which split), ``record.json`` (seed,
+            versions, figures), ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from).
     """
 
     folder: Path
@@ -40,6 +44,11 @@ class Run:
     def resume(self) -> Path:
         """The last resume point."""
         return self.folder / "last.ckpt"
+
+    @property
+    def manifest(self) -> Path:
+        """Every item of every split, with a hash of its content."""
+        return self.folder / "manifest.jsonl"
 
     @property
     def record(self) -> Path:
@@ -74,7 +83,26 @@ class Run:
                 f"Expected {self.record}: the run has not finished. Resume it: "
                 f"evlift train {self.config} --out {self.folder}."
             )
-        return json.loads(self.record.read_text(encoding="utf-8"))
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            missing = NEEDED - set(record)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.record} is damaged: {error}. {self._again()}") from None
+        if missing:
+            raise DataError(f"{self.record} lacks {', '.join(sorted(missing))}. {self._again()}")
+        return record
+
+    def _again(self) -> str:
+        return f"Write it again from the checkpoint: evlift train {self.config} --out {self.folder}."
+
+
+def check_split(run: Run, task: TransferTask, split: str) -> None:
+    """Raise :class:`~evlift.errors.DataError` unless the task has the splits that the run was trained on."""
+    if task.split != split:
+        raise DataError(
+            f"Expected the splits of {run.folder} (hash {split[:12]}, listed in {run.manifest.name}), but the data "
+            f"give {task.split[:12]}. Restore the data, or point data.root or EVLIFT_DATA to where they are unchanged."
+        )
 
 
 def environment() -> dict[str, Any]:

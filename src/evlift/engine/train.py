@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from evlift.engine.checkpoint import load_resume, save_resume, save_weights
 from evlift.engine.evaluate import run_network
 from evlift.engine.logs import RunLog
 from evlift.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from evlift.engine.run import Run, environment
-from evlift.errors import ConfigError, EvliftError
+from evlift.engine.run import Run, check_split, environment
+from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.files import write_json, write_text
 from evlift.methods.base import Method, Phase, Progress, StepOutput
 
@@ -38,6 +39,8 @@ class State:
     step: int = 0
     best: float = -1.0
     best_step: int = 0
+    kept: float = -1.0
+    kept_step: int = 0
     bad_evaluations: int = 0
     seconds: float = 0.0
     averaged: dict[str, Tensor] = field(default_factory=dict)
@@ -51,7 +54,8 @@ class Trainer:
         method: student and losses.
         feeder: batches by step.
         folder: of the run.
-        report: called with (finished steps, all steps, latest scalars) after every step.
+        report: called with (finished steps, all steps, latest scalars) after every step; if it raises
+            KeyboardInterrupt, training stops with a checkpoint of that step.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Trainer:
         self.fabric.to_device(method)
         if self.options.channels_last:
             method.to(memory_format=torch.channels_last)
-        if self.options.compile:
+        if self.options.compile and can_compile():
             method.student.compile()
         self.state, self.started = State(), time.perf_counter()
         self.schedule = phase_steps(method.phases, self.options.steps)
@@ -72,6 +76,8 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one; returns the run's record."""
         resumed = self._prepare_folder()
+        if self.run.record.exists():
+            return self.run.read_record()
         log = RunLog(self.run.folder, step=self.state.step, tensorboard=self.options.tensorboard)
         self.started = time.perf_counter() - self.state.seconds
         first = 0
@@ -87,9 +93,14 @@ class Trainer:
 
     def _prepare_folder(self) -> dict[str, Any] | None:
         """Write the recipe, or load the resume point of the same recipe."""
+        if self.run.folder.exists() and not self.run.folder.is_dir():
+            raise ConfigError(
+                f"Expected a folder for the run, but {self.run.folder} is a file. Give another --out."
+            )
         if not self.run.config.exists():
+            self.feeder.task.manifest.save(self.run.manifest)
             write_text(self.run.config, self.recipe.to_yaml())
-        if self.run.recipe() != self.recipe:
+        if self.run.recipe().digest != self.recipe.digest:
             raise ConfigError(
                 f"{self.run.folder} holds a run of another recipe (digest {self.run.recipe().digest}, this one "
                 f"{self.recipe.digest}). Give another --out, or delete that folder."
@@ -97,8 +108,17 @@ class Trainer:
         if not self.run.resume.exists():
             return None
         resumed = load_resume(self.run.resume)
-        self.method.load_state_dict(resumed["method"])
-        self.state = State(**resumed["state"])
+        try:
+            self.method.load_state_dict(resumed["method"])
+            self.state = State(**resumed["state"])
+            split = resumed["split"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise DataError(
+                f"{self.run.resume} does not fit this recipe ({error}). Delete it to start again."
+            ) from error
+        check_split(self.run, self.feeder.task, split)
+        averaged = self.state.averaged
+        self.state.averaged = {name: value.to(self.fabric.device) for name, value in averaged.items()}
         return resumed
 
     def _train_phase(
@@ -127,7 +147,6 @@ class Trainer:
             self._after_step(phase, output, float(norm), optimizer, log)
             if self._stopped():
                 return
-        self.state.bad_evaluations = 0  # patience starts anew in every phase
 
     def _forward(self, step: int, progress: Progress) -> StepOutput:
         """Loss of the batch of `step`, with torch's generator seeded by (seed, step)."""
@@ -137,10 +156,10 @@ class Trainer:
         with self.fabric.autocast():
             output = self.method.step(batch, progress)
         if not torch.isfinite(output.loss):
-            parts = {name: float(value) for name, value in output.parts.items()}
+            parts = {name: float(value.detach()) for name, value in output.parts.items()}
             raise EvliftError(
-                f"The loss became {float(output.loss)} at step {step} ({parts}). The last checkpoint is kept. Lower "
-                "train.lr, or train with --train.precision 32-true."
+                f"The loss became {float(output.loss.detach())} at step {step} ({parts}). The last checkpoint is "
+                "kept. Lower train.lr, or train with --train.precision 32-true."
             )
         return output
 
@@ -165,7 +184,11 @@ class Trainer:
                     log.clips(done, name, clips.detach())
         if last or self._stopped() or done % self.options.checkpoint_every == 0:
             self._save(optimizer)
-        self.report(done, self.options.steps, values)
+        try:
+            self.report(done, self.options.steps, values)
+        except KeyboardInterrupt:
+            self._save(optimizer)
+            raise
 
     def _evaluate(self, phase: Phase, log: RunLog) -> float:
         """Accuracy on val; keeps the student if it is the best so far, or always where the last is kept."""
@@ -176,9 +199,12 @@ class Trainer:
         accuracy = evaluation.metrics.accuracy
         log.scalars(self.state.step, phase.name, "val", {"accuracy": accuracy})
         better = accuracy > self.state.best
-        self.state.bad_evaluations = 0 if better else self.state.bad_evaluations + 1
-        if better or self.options.keep == "last":
+        waits = phase == self.schedule[-1][0]  # an earlier phase must not end those after it
+        self.state.bad_evaluations = self.state.bad_evaluations + 1 if waits and not better else 0
+        if better:
             self.state.best, self.state.best_step = accuracy, self.state.step
+        if better or self.options.keep == "last":
+            self.state.kept, self.state.kept_step = accuracy, self.state.step
             save_weights(self.run.weights, inference_weights(student))
         return accuracy
 
@@ -211,6 +237,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimizer": optimizer.state_dict(),
             "state": vars(self.state),
+            "split": self.feeder.task.split,
         }
         save_resume(self.run.resume, state)
 
@@ -226,8 +253,8 @@ class Trainer:
             "split": task.split,
             "data": task.describe(),
             "selected_on": selection_split(self.method),
-            "val_accuracy": self.state.best,
-            "best_step": self.state.best_step,
+            "val_accuracy": self.state.kept,
+            "kept_step": self.state.kept_step,
             "steps": self.state.step,
             "samples": self.state.step * self.options.batch_size,
             "seconds": round(self.state.seconds, 2),
@@ -257,6 +284,20 @@ def phase_steps(phases: tuple[Phase, ...], steps: int) -> list[tuple[Phase, int]
         ends.append(round(share * steps))
     ends[-1] = steps
     return [(phase, end - start) for phase, start, end in zip(phases, [0, *ends], ends, strict=False)]
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds the compiler it needs; says so and trains eagerly where it does not."""
+    if torch.cuda.is_available():
+        return True
+    from torch._inductor import cpp_builder
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except Exception as error:
+        warnings.warn(f"train.compile needs a C++ compiler; training goes on without it ({error}).")
+        return False
+    return True
 
 
 def launch(options: TrainOptions) -> Fabric:

@@ -30,7 +30,7 @@ def tet_per_step(logits: Tensor, target: Tensor, *, lam: float = 1e-3, mean: flo
     if not 0 <= lam <= 1:
         raise ConfigError(f"Expected `lam` to be in [0, 1], but got {lam}.")
     batch, steps, classes = logits.shape
-    per_step = logits.transpose(0, 1)  # [B, T, K] → [T, B, K]
+    per_step = logits.float().transpose(0, 1)  # [B, T, K] → [T, B, K], in fp32 under autocast too
     repeated = target.expand(steps, batch)  # [B] → [T, B]
     entropy = F.cross_entropy(per_step.reshape(-1, classes), repeated.reshape(-1), reduction="none")
     entropy = entropy.view(steps, batch).mean(dim=1)  # [T·B] → [T]
@@ -60,7 +60,7 @@ def mean_logit_loss(logits: Tensor, target: Tensor) -> Tensor:
     Source: the prediction rule of KT (released code), the mean of the logits over T.
     """
     check_logits(logits, target)
-    return F.cross_entropy(logits.mean(dim=1), target)  # [B, T, K] → [B, K] → scalar
+    return F.cross_entropy(logits.float().mean(dim=1), target)  # [B, T, K] → [B, K] → scalar
 
 
 def check_logits(logits: Tensor, target: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.models import MODELS
-from evlift.models.base import HEADS, SpikingOutput, State, checked_size
+from evlift.models.base import HEADS, SpikingOutput, State, checked_size, checked_width
 
 
 class FrameNet(nn.Module):
@@ -106,7 +106,7 @@ class ConvNet(FrameNet):
         width: float = 1.0,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
-        sizes = [channels * steps, *(max(1, round(c * width)) for c in (32, 64, 128))]
+        sizes = [channels * steps, *(max(1, round(c * checked_width(width))) for c in (32, 64, 128))]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
             conv = nn.Conv2d(before, after, 3, padding=1, bias=False)

@@ -75,8 +75,7 @@ class StepNorm(nn.BatchNorm2d):
 
     def __init__(self, channels: int, mode: str = "step", separate: bool = False) -> None:
         super().__init__(channels)
-        if mode not in ("step", "merged"):
-            raise ConfigError(f"Expected `bn` to be 'step' or 'merged', but got '{mode}'.")
+        check_norm(mode)
         self.mode = mode
         self.separate = separate
         if separate:
@@ -168,7 +167,8 @@ class SpikingNet(nn.Module, ABC):
         merge_time: bool = False,
     ) -> None:
         super().__init__()
-        self.classes, self.width, self.channels = classes, width, channels
+        self.classes, self.width, self.channels = classes, checked_width(width), channels
+        check_norm(bn)
         self.merge_time = merge_time
         self.input_size = checked_size(self.default_size if input_size is None else input_size, self)
         law = Dynamics(threshold, reset, surrogate, detach_reset)
@@ -263,6 +263,19 @@ class SpikingNet(nn.Module, ABC):
             raise ValueError(f"Expected `head` to be one of {known}, but got '{head}'.")
         if state is not None and len(state) != self.layers:
             raise ValueError(f"Expected `state` to hold {self.layers} potentials, but got {len(state)}.")
+
+
+def check_norm(mode: str) -> None:
+    """Raise ConfigError unless `mode` is a way to normalise over time."""
+    if mode not in ("step", "merged"):
+        raise ConfigError(f"Expected `bn` to be 'step' or 'merged', but got '{mode}'.")
+
+
+def checked_width(width: float) -> float:
+    """`width`, refused unless it is a positive, finite factor."""
+    if not 0 < width < float("inf"):
+        raise ConfigError(f"Expected `width` to be positive, but got {width}.")
+    return width
 
 
 def checked_size(size: int | Sequence[int], net: Any) -> tuple[int, int]:
