@@ -1,13 +1,13 @@
 """The digits table: every method, label count and window on real N-MNIST recordings, resumable at the run.
 
     python benchmarks/digits.py run --out runs/digits --workers 2 [--models scnn] [--budget-minutes 60]
-    python benchmarks/digits.py test --out runs/digits     # judge all finished runs on the test recordings, once
+    python benchmarks/digits.py judge --out runs/digits    # recording by recording; reads the test recordings, once
     python benchmarks/digits.py table --out runs/digits [--split test]
     python benchmarks/digits.py ceiling --out runs/digits  # the image model on images
 
 A run trains one network on windows of all kinds and is judged on full recordings, on one saccade of each, and on the
 first 300 events of a random saccade. Weights are chosen on val (source-only: on held-out pictures). The tables show
-val; `test` reads the test recordings. What has not been run is shown as not run.
+val; `judge` reads the test recordings too. What has not been run is shown as not run.
 """
 
 from __future__ import annotations
@@ -129,14 +129,13 @@ def run_cell(cell: Cell, out: Path) -> None:
     folder = out / cell.name
     run = api.train(cell.recipe(), folder)
     record = run.read_record()
-    write_json(
-        folder / "result.json", {**asdict(cell), "val": judge(folder, "val"), "seconds": record["seconds"]}
-    )
+    val = {window: found["accuracy"] for window, found in judge(folder, "val").items()}
+    write_json(folder / "result.json", {**asdict(cell), "val": val, "seconds": record["seconds"]})
     run.resume.unlink(missing_ok=True)
 
 
-def judge(folder: Path, split: str) -> dict[str, float]:
-    """Accuracy on every window, and again with batch statistics adapted to the unlabelled training recordings."""
+def judge(folder: Path, split: str) -> dict[str, dict[str, Any]]:
+    """What a run says of every window, and again with batch statistics adapted to the unlabelled recordings."""
     from evlift import api
     from evlift.engine.evaluate import adapt_statistics, batch_norms, run_network
 
@@ -145,13 +144,20 @@ def judge(folder: Path, split: str) -> dict[str, float]:
     found = {}
     for window in WINDOWS:
         network = api.open_run(folder).network
-        found[window] = run_network(network, feeder.evaluation(split, window=window)).metrics.accuracy
+        found[window] = _said(run_network(network, feeder.evaluation(split, window=window)))
         if batch_norms(network):
             clips = (batch.events for batch in feeder.evaluation("unlabelled", window=window))
             adapt_statistics(network, (clip for clip in clips if clip is not None))
             adapted = run_network(network, feeder.evaluation(split, window=window))
-            found[f"{window}, adapted"] = adapted.metrics.accuracy
+            found[f"{window}, adapted"] = _said(adapted)
     return found
+
+
+def _said(evaluation: Any) -> dict[str, Any]:
+    """Accuracy, mean over the classes, and which recordings (in the order of the split) were read rightly."""
+    metrics = evaluation.metrics
+    right = (evaluation.predicted == evaluation.target).astype(int).tolist()
+    return {"accuracy": metrics.accuracy, "class_mean": metrics.class_mean, "right": right}
 
 
 def ceiling(out: Path) -> str:
@@ -192,13 +198,17 @@ def ceiling(out: Path) -> str:
     return "\n".join(lines)
 
 
-def judge_test(out: Path) -> None:
-    """Judge all finished runs on test; runs that have been judged are left alone."""
+def judge_all(out: Path) -> None:
+    """Judge all finished runs recording by recording, on val and (once) on test; judged runs are left alone."""
+    from evlift.api import cost
     from evlift.files import write_json
 
     for path in sorted(out.rglob("result.json")):
-        if not (path.parent / "test.json").exists():
-            write_json(path.parent / "test.json", judge(path.parent, "test"))
+        if not (path.parent / "judged.json").exists():
+            found: dict[str, Any] = {split: judge(path.parent, split) for split in ("val", "test")}
+            spent = cost(path.parent)
+            found["cost"] = {"parameters": spent.parameters, "macs": spent.macs, "synops": spent.synops}
+            write_json(path.parent / "judged.json", found)
             print(path.parent, flush=True)
 
 
@@ -234,20 +244,21 @@ def run_all(out: Path, models: list[str], workers: int, minutes: float) -> None:
         time.sleep(0.5)
 
 
-Results = dict[tuple[str, str, int | None, str], dict[tuple[int, int], float]]
+Place = tuple[int, int]  # fold and seed
+Results = dict[tuple[str, str, int | None, str], dict[Place, dict[str, Any]]]
 
 
 def results(out: Path, split: str) -> Results:
-    """Accuracies of all finished runs: (model, row, labels a class, window) → (fold, seed) → accuracy."""
+    """What all finished runs said: (model, row, labels a class, window) → (fold, seed) → accuracy and more."""
     grouped: Results = defaultdict(dict)
     for path in sorted(out.rglob("result.json")):
-        found = json.loads(path.read_text())
-        if split == "test":
-            judged = path.parent / "test.json"
-            found["test"] = json.loads(judged.read_text()) if judged.exists() else {}
-        for window, accuracy in found[split].items():
-            key = (found["model"], found["row"], found["labels"], window)
-            grouped[key][found["fold"], found["seed"]] = accuracy
+        run = json.loads(path.read_text())
+        judged = path.parent / "judged.json"
+        found = json.loads(judged.read_text())[split] if judged.exists() else {}
+        if not found and split == "val":
+            found = {window: {"accuracy": accuracy} for window, accuracy in run["val"].items()}
+        for window, said in found.items():
+            grouped[run["model"], run["row"], run["labels"], window][run["fold"], run["seed"]] = said
     return dict(grouped)
 
 
@@ -270,18 +281,18 @@ def _windows(grouped: Results, model: str) -> list[str]:
     return sorted(found, key=lambda window: ("adapted" in window, WINDOWS.index(window.split(",")[0])))
 
 
-def _shown(row: str, labels: int | None, runs: dict[tuple[int, int], float] | None) -> str:
+def _shown(row: str, labels: int | None, runs: dict[Place, dict[str, Any]] | None) -> str:
     if row.startswith("source-only") and labels is not None:
         return "as all"
     if not runs:
         return "not run"
-    values = list(runs.values())
+    values = [run["accuracy"] for run in runs.values()]
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread} ({len(values)})"
 
 
 def _differences(grouped: Results, model: str, window: str) -> list[str]:
-    """TMKT minus its rivals, paired by fold and seed: mean, standard error over the runs, and their number."""
+    """TMKT minus its rivals, paired by fold and seed, with standard errors over the runs and over the recordings."""
     lines = []
     for rival in ("events-only", "source-only, N-MNIST saccades", "KT, N-MNIST saccades", "KT"):
         shown = []
@@ -290,25 +301,37 @@ def _differences(grouped: Results, model: str, window: str) -> list[str]:
             theirs = grouped.get((model, rival, None if rival.startswith("source-only") else k, window), {})
             if rival.startswith("source-only"):  # no labels: one run a fold serves every k
                 theirs = {place: theirs[place[0], 0] for place in ours if (place[0], 0) in theirs}
-            paired = [ours[place] - theirs[place] for place in ours if place in theirs]
-            shown.append(_difference(paired))
+            shown.append(_difference({p: (ours[p], theirs[p]) for p in ours if p in theirs}))
         lines.append(f"| *{MAIN[2]} − {rival}* | " + " | ".join(shown) + " |")
     return lines
 
 
-def _difference(paired: list[float]) -> str:
-    if not paired:
+def _difference(pairs: dict[Place, tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    if not pairs:
         return "not run"
-    if len(paired) == 1:
-        return f"{paired[0]:+.3f} (1)"
-    return f"{np.mean(paired):+.3f}, s.e. {np.std(paired, ddof=1) / np.sqrt(len(paired)):.3f} ({len(paired)})"
+    gains = [a["accuracy"] - b["accuracy"] for a, b in pairs.values()]
+    said = [f"{np.mean(gains):+.3f}"]
+    if len(gains) > 1:
+        said.append(f"s.e. {np.std(gains, ddof=1) / np.sqrt(len(gains)):.3f} over runs")
+    if all("right" in run for pair in pairs.values() for run in pair):
+        by_recording = _by_recording(pairs)
+        said.append(f"{np.std(by_recording, ddof=1) / np.sqrt(len(by_recording)):.3f} over recordings")
+    return ", ".join(said) + f" ({len(gains)})"
+
+
+def _by_recording(pairs: dict[Place, tuple[dict[str, Any], dict[str, Any]]]) -> np.ndarray:
+    """Difference of every judged recording [n]: the mean over the seeds of its fold, folds strung together."""
+    folds = defaultdict(list)
+    for (fold, _), (a, b) in pairs.items():
+        folds[fold].append(np.subtract(a["right"], b["right"]))
+    return np.concatenate([np.mean(gains, axis=0) for gains in folds.values()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["run", "cell", "test", "table", "ceiling"])
+    parser.add_argument("action", choices=["run", "cell", "judge", "table", "ceiling"])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--workers", type=int, default=2)
@@ -322,8 +345,8 @@ def main() -> None:
         run_cell(Cell(**options.cell), options.out)
     elif options.action == "ceiling":
         print(ceiling(options.out))
-    elif options.action == "test":
-        judge_test(options.out)
+    elif options.action == "judge":
+        judge_all(options.out)
     else:
         print(table(options.out, options.models, options.split))
 

@@ -44,18 +44,32 @@ def test_the_protocol_of_folds_and_seeds(digits):
 
 def test_the_table_shows_means_differences_and_gaps(digits, tmp_path):
     tmkt, rival = digits.MAIN[2], digits.MAIN[1]
-    values = {tmkt: (0.9, 0.92, 0.97), rival: (0.9, 0.9, 0.9)}
-    for row, found in values.items():
-        for seed, accuracy in enumerate(found):
-            cell = {"model": "scnn", "row": row, "labels": 1, "fold": 0, "seed": seed}
+    rng = np.random.default_rng(0)
+    right = {
+        row: [(rng.random(50) < share).astype(int) for _ in range(3)]
+        for row, share in ((tmkt, 0.9), (rival, 0.7))
+    }
+    for row, found in right.items():
+        for seed, said in enumerate(found):
             folder = tmp_path / row.replace(" ", "") / str(seed)
             folder.mkdir(parents=True)
-            (folder / "result.json").write_text(json.dumps({**cell, "val": {"full": accuracy}, "seconds": 1}))
+            run = {
+                "model": "scnn",
+                "row": row,
+                "labels": 1,
+                "fold": 0,
+                "seed": seed,
+                "val": {"full": said.mean()},
+            }
+            (folder / "result.json").write_text(json.dumps(run))
+            judged = {"full": {"accuracy": said.mean(), "right": said.tolist()}}
+            (folder / "judged.json").write_text(json.dumps({"val": judged, "test": {}}))
     shown = digits.table(tmp_path, ["scnn"], "val")
-    assert (
-        f"| {tmkt} | {np.mean(values[tmkt]):.3f} ± {np.std(values[tmkt], ddof=1):.3f} (3) | not run |"
-        in shown
-    )
-    error = np.std([0, 0.02, 0.07], ddof=1) / np.sqrt(3)
-    assert f"| *{tmkt} − {rival}* | +0.030, s.e. {error:.3f} (3) | not run |" in shown
-    assert digits.table(tmp_path, ["scnn"], "test").count("(3)") == 0
+    means = [said.mean() for said in right[tmkt]]
+    assert f"| {tmkt} | {np.mean(means):.3f} ± {np.std(means, ddof=1):.3f} (3) | not run |" in shown
+    gains = [a.mean() - b.mean() for a, b in zip(right[tmkt], right[rival], strict=True)]
+    each = np.mean([a - b for a, b in zip(right[tmkt], right[rival], strict=True)], axis=0)
+    spread = np.std(gains, ddof=1) / 3**0.5, np.std(each, ddof=1) / 50**0.5
+    errors = f"s.e. {spread[0]:.3f} over runs, {spread[1]:.3f} over recordings"
+    assert f"| *{tmkt} − {rival}* | {np.mean(gains):+.3f}, {errors} (3) | not run |" in shown
+    assert "(3)" not in digits.table(tmp_path, ["scnn"], "test")
