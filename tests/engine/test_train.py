@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 import evlift
+from evlift import api
 from evlift.config import TrainOptions, parse_recipe
 from evlift.engine.checkpoint import load_resume
 from evlift.engine.logs import read_log
 from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.engine.optim import build_optimizer, learning_rate
-from evlift.engine.train import phase_steps
+from evlift.engine.train import Trainer, can_compile, phase_steps
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.methods.base import Phase
 from helpers import tiny
@@ -331,3 +333,66 @@ def test_metrics_against_scikit_learn():
 def test_the_record_is_plain_json(tmp_path):
     run = evlift.train(tiny(), tmp_path)
     assert json.loads(run.record.read_text())["digest"] == parse_recipe(tiny()).digest
+
+
+@functools.cache
+def _task():
+    return api.create_task(parse_recipe(tiny()))
+
+
+def trainer_of(folder, report=None, **changes):
+    recipe = parse_recipe(tiny(model={"name": "convnet", "width": 0.1}, **changes))
+    torch.manual_seed(recipe.train.seed)
+    method = api.build_method(recipe, _task())
+    return Trainer(recipe, method, api.build_feeder(recipe, _task(), method), folder, report)
+
+
+def test_the_averaged_student_against_a_loop(tmp_path):
+    students, expected = [], {}
+
+    def remember(done, total, values):
+        students.append({k: v.double() for k, v in trainer.method.student.state_dict().items()})
+
+    trainer = trainer_of(tmp_path, remember, train={"ema": 0.3, "keep": "last"})
+    trainer.train()
+    for done, student in enumerate(students, start=1):
+        decay = min(0.3, (1 + done) / (10 + done))  # 0.25 at the second step, 0.3 from the third on
+        for name, value in student.items():
+            counts = name.endswith("num_batches_tracked")  # is an integer, has no mean
+            former = value if counts or done == 1 else expected[name]
+            expected[name] = decay * former + (1 - decay) * value
+    kept = weights(tmp_path)
+    assert kept.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(kept[name].double(), value, rtol=1e-5, atol=1e-7)
+    assert kept["body.1.num_batches_tracked"].dtype == torch.int64
+    assert kept["body.1.num_batches_tracked"] == len(students) == 6
+
+
+def test_channels_last_changes_the_layout_alone(tmp_path):
+    found = {}
+    for quick in (False, True):
+        trainer = trainer_of(tmp_path / str(quick), train={"steps": 2, "channels_last": quick})
+        convolution = trainer.method.student.body[4].weight
+        assert convolution.is_contiguous(memory_format=torch.channels_last) is quick
+        trainer.train()
+        found[quick] = weights(tmp_path / str(quick))
+    for name, value in found[False].items():
+        torch.testing.assert_close(found[True][name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_compile_compiles_the_student_and_changes_no_result(tmp_path, monkeypatch):
+    if not can_compile():
+        pytest.skip("torch.compile needs a C++ compiler")
+    graphs, compile_module = [], torch.nn.Module.compile
+
+    def trace(graph, inputs):  # what follows the tracing takes a minute, and is torch's own
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend=trace))
+    for name in ("plain", "compiled"):
+        trainer_of(tmp_path / name, train={"steps": 2, "ema": 0.5, "compile": name == "compiled"}).train()
+        assert bool(graphs) is (name == "compiled")
+    for name, value in weights(tmp_path / "plain").items():
+        torch.testing.assert_close(weights(tmp_path / "compiled")[name], value, rtol=1e-4, atol=1e-6)
