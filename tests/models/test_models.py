@@ -127,3 +127,18 @@ def test_unknown_names_and_options_get_the_list() -> None:
     with pytest.raises(ConfigError, match=r"Unknown option 'taus' of model 'scnn'.*tau"):
         create_model("scnn", taus=2.0)
     assert set(NAMES) == set(MODELS)
+
+
+@pytest.mark.parametrize("width", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["scnn", "convnet"])
+def test_widths_that_there_are_not_are_refused(name, width):
+    with pytest.raises(ConfigError, match="width"):
+        small(name, width=width)
+
+
+@pytest.mark.parametrize(
+    "name", ["scnn", "vgg-snn"]
+)  # SCNN has no normalisation, but a misspelt one is no option
+def test_an_unknown_normalisation_is_refused(name):
+    with pytest.raises(ConfigError, match="bn"):
+        small(name, bn="steps")

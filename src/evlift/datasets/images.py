@@ -203,6 +203,8 @@ def read_picture(item: Item) -> NDArray[np.uint8]:
 
     try:
         with Image.open(item.path) as picture:  # type: ignore[arg-type]
+            if picture.mode.startswith("I;16"):  # Pillow's conversion would cut at 255 instead of scaling
+                return (np.asarray(picture) >> 8).astype(np.uint8)
             return np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"Expected '{item.path}' to be a picture, but: {error}.") from error
