@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from evlift.engine.checkpoint import load_weights, save_resume, save_weights
 from evlift.engine.logs import RunLog, read_log
@@ -14,19 +16,22 @@ from evlift.files import atomic_path, write_text
 def test_weights_come_back_as_they_were_and_no_others_are_loaded(tmp_path):
     source, target = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
     source(torch.rand(5, 3))
-    state = {
-        **source.state_dict(),
-        "bias": torch.arange(6.0)[::2],
-    }  # a view, which safetensors refuses as such
-    save_weights(tmp_path / "new" / "w.safetensors", state, {"made": "here"})
-    load_weights(target, tmp_path / "new" / "w.safetensors")
-    assert all(torch.equal(value, state[name]) for name, value in target.state_dict().items())
-    assert target.num_batches_tracked.dtype == torch.int64
+    view = torch.arange(6.0)[::2]  # safetensors refuses such memory
+    state = {**source.state_dict(), "bias": view}
+    path = tmp_path / "new" / "w.safetensors"
+    save_weights(path, state, {"made": "here"})
+    load_weights(target, path)
+    for name, value in load_file(path).items():
+        assert value.dtype == state[name].dtype
+        assert torch.equal(value, state[name])
+        assert torch.equal(target.state_dict()[name], state[name])
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"made": "here"}
     with pytest.raises(DataError, match=r"missing\.safetensors\. Train first"):
         load_weights(target, tmp_path / "missing.safetensors")
     for other in (torch.nn.BatchNorm1d(4), torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3, affine=False)):
         with pytest.raises(DataError, match=r"w\.safetensors does not fit"):
-            load_weights(other, tmp_path / "new" / "w.safetensors")
+            load_weights(other, path)
 
 
 @pytest.mark.parametrize("error", [OSError("No space left"), KeyboardInterrupt()])
