@@ -127,7 +127,8 @@ def write_page(
     page.table(pages.ROW_HEADER, table_rows(runs, judged))
     page.text(
         f"All rows share network, steps and batch size; events-only, KT and TMKT have {LABELS} labelled "
-        "recordings a class, source-only has none. One seed and a short training: a taste, not a benchmark."
+        "recordings a class and keep the best of four evaluations on the recordings shown here; source-only has none. "
+        "One seed and a short training: a taste, not a benchmark."
     )
     page.heading("What the network sees")
     batch = next(iter(feeder.evaluation("val", batch_size=20)))
@@ -139,7 +140,7 @@ def write_page(
             "Event frames over time, ON blue and OFF orange: a recording, and a moved picture.",
         )
         page.heading("Predictions of TMKT")
-        caption = "Recordings summed over time, with the predicted class; wrong ones in red."
+        caption = "The first third of recordings, with the predicted class; wrong ones in red."
         page.figure(pages.predictions_figure(batch.events, judged["TMKT"], feeder.task.classes), caption)
     page.heading("Curves")
     logs = {name: folder / "metrics.csv" for name, folder in runs.items()}

@@ -27,6 +27,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield part
         _flush(part)
         os.replace(part, final)
+    except OSError as error:
+        error.filename = error.filename or str(final)  # a full disk is reported without a name
+        raise
     finally:
         part.unlink(missing_ok=True)
 

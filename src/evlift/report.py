@@ -153,14 +153,14 @@ def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float
 def predictions_figure(
     clips: Tensor, evaluation: Evaluation, classes: Sequence[str], *, columns: int = 10
 ) -> Figure:
-    """The first recordings [n, T, 2, H, W] summed over time, with predicted and true class."""
+    """The first third of the first recordings [n, T, 2, H, W], with predicted and true class."""
     shown = clips[: 2 * columns]
     figure = new_figure(columns * 0.95, 2.7)
     axes = figure.subplots(2, columns, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, clip, guess, truth in zip(axes, shown, evaluation.predicted, evaluation.target, strict=False):
-        axis.imshow(colour(clip.sum(0).numpy(), "light"), interpolation="nearest")
+        axis.imshow(colour(clip[: max(1, len(clip) // 3)].sum(0).numpy(), "light"), interpolation="nearest")
         right = guess == truth
         said = classes[guess] if right else f"{classes[guess]} (is {classes[truth]})"
         axis.set_title(said, fontsize=9, color="#1a7f37" if right else "#cf222e")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.engine.optim import build_optimizer, learning_rate
 from evlift.engine.train import Trainer, can_compile, phase_steps
 from evlift.errors import ConfigError, DataError, EvliftError
+from evlift.files import atomic_path
 from evlift.methods.base import Phase
 from helpers import tiny
 
@@ -139,6 +141,19 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
 
 def _stop(done, total, values):
     raise KeyboardInterrupt
+
+
+def test_lost_weights_are_not_passed_over(tmp_path):
+    recipe = tiny(train={"steps": 2})
+    evlift.train(recipe, tmp_path).weights.unlink()
+    with pytest.raises(DataError, match="Delete .*last.ckpt"):
+        evlift.train(recipe, tmp_path)
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path):
+    with pytest.raises(OSError, match="report.html"), atomic_path(tmp_path / "report.html") as part:
+        part.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_damaged_log_loses_its_damaged_lines_alone(tmp_path):

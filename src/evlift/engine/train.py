@@ -117,6 +117,10 @@ class Trainer:
                 f"{self.run.resume} does not fit this recipe ({error}). Delete it to start again."
             ) from error
         check_split(self.run, self.feeder.task, split)
+        if self.state.best_step and not self.run.weights.exists():
+            raise DataError(
+                f"{self.run.weights} is missing beside its checkpoint. Delete {self.run.resume} to train again."
+            )
         averaged = self.state.averaged
         self.state.averaged = {name: value.to(self.fabric.device) for name, value in averaged.items()}
         return resumed
