@@ -17,7 +17,7 @@ BACKGROUND = "#0e1420"
 PANEL = "#151d2c"
 TEXT = "#dfe6f1"
 MUTED = "#8c9ab0"
-ON, OFF, BOTH = "#ff9d4d", "#4db4ff", "#fff6ea"
+ON, OFF, BOTH = "#4db4ff", "#ff9d4d", "#fff6ea"  # as in representations: ON blue, OFF orange
 FAINTEST = 0.3
 SNAPSHOTS = 3
 RATE_POINTS = 300
@@ -30,7 +30,7 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
     Example:
         >>> picture("recording.raw", "recording.png")  # doctest: +SKIP
 
-    Left all events (ON warm, OFF cold, both white), right three windows of the advised length, below
+    Left all events (ON blue, OFF orange, both white), right three windows of the advised length, below
     the rate over time with those windows marked. Two passes over the file, in constant memory.
 
     Args:
