@@ -184,8 +184,8 @@ def test_picture_shows_polarity_by_colour(tmp_path: Path) -> None:
     assert image.shape == (2, 3, 3)
     assert image.min() >= 0
     assert image.max() <= 1
-    assert image[0, 0, 2] > image[0, 0, 0]  # OFF is blue
-    assert image[0, 1, 0] > image[0, 1, 2]  # ON is orange
+    assert image[0, 0, 0] > image[0, 0, 2]  # OFF is orange
+    assert image[0, 1, 2] > image[0, 1, 0]  # ON is blue
     assert np.array_equal(image[0, 2], image[1, 0])  # pixels without events share the background
     assert image[1, 1].min() > image[0, 2].max()  # both together are bright
 
