@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import errno
 import json
 import os
 import signal
@@ -24,7 +23,6 @@ from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.engine.optim import build_optimizer, learning_rate
 from evlift.engine.train import Trainer, can_compile, phase_steps
 from evlift.errors import ConfigError, DataError, EvliftError
-from evlift.files import atomic_path
 from evlift.methods.base import Phase
 from helpers import tiny
 
@@ -109,60 +107,6 @@ def test_a_report_may_stop_the_training_after_any_step(tmp_path):
     evlift.train(recipe, tmp_path / "stopped")
     evlift.train(recipe, tmp_path / "whole")
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("record.json", b'{"classes": [', "damaged"),
-        ("record.json", b"{}", "lacks"),
-        ("best.safetensors", b"\0" * 64, "best.safetensors"),
-        ("config.yaml", b"\xff\xfe", "no YAML"),
-    ],
-)
-def test_damaged_files_of_a_run_are_named(tmp_path, name, content, said):
-    evlift.train(tiny(train={"steps": 1}), tmp_path)
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(EvliftError, match=said):
-        evlift.evaluate(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content", [{"method": {}}, {"method": {"a": torch.zeros(1)}, "state": {}}, {"x": 1}]
-)
-def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
-    recipe = tiny(train={"steps": 4})
-    with pytest.raises(KeyboardInterrupt):
-        evlift.train(recipe, tmp_path, report=_stop)
-    torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(DataError, match="does not fit"):
-        evlift.train(recipe, tmp_path)
-
-
-def _stop(done, total, values):
-    raise KeyboardInterrupt
-
-
-def test_lost_weights_are_not_passed_over(tmp_path):
-    recipe = tiny(train={"steps": 2})
-    evlift.train(recipe, tmp_path).weights.unlink()
-    with pytest.raises(DataError, match="Delete .*last.ckpt"):
-        evlift.train(recipe, tmp_path)
-
-
-def test_a_full_disk_is_reported_with_the_file(tmp_path):
-    with pytest.raises(OSError, match="report.html"), atomic_path(tmp_path / "report.html") as part:
-        part.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_damaged_log_loses_its_damaged_lines_alone(tmp_path):
-    (tmp_path / "metrics.csv").write_bytes(
-        b"step,phase,split,name,value\n1,train,train,loss,2.0\n\xff\x00,,\n3,train\n2,train,train,loss,1.5\n"
-    )
-    assert [row["step"] for row in read_log(tmp_path / "metrics.csv")] == [1, 2]
-    (tmp_path / "metrics.csv").write_text("nothing\n1\n")
-    assert read_log(tmp_path / "metrics.csv") == []
 
 
 def test_patience_in_an_early_phase_does_not_end_the_later_ones(tmp_path):
