@@ -12,6 +12,7 @@ from torch import nn
 
 from evlift.datasets.base import Batch
 from evlift.engine.evaluate import Evaluation, adapt_statistics, evaluating, run_network
+from evlift.engine.logs import RunLog, read_log
 from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.errors import DataError
 from evlift.models import create_model
@@ -190,3 +191,22 @@ def test_no_samples_say_nothing():
     assert np.isnan(found.accuracy)
     assert np.isnan(found.class_mean)
     assert found.interval == (0.0, 1.0)
+
+
+def test_adapting_to_nothing_is_refused_and_changes_nothing():
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    network[0].running_mean.fill_(3.0)
+    with pytest.raises(DataError, match="got none"):
+        adapt_statistics(network, [])
+    assert network[0].running_mean.tolist() == [3.0, 3.0]
+    with pytest.raises(ValueError, match="expected 2D"):
+        adapt_statistics(network, [torch.zeros(())])
+    assert network[0].momentum == 0.1
+
+
+def test_a_resumed_log_keeps_names_with_commas(tmp_path):
+    log = RunLog(tmp_path)
+    log.scalars(1, "train", "train", {"a, b": 0.5})
+    log.close()
+    RunLog(tmp_path, step=1).close()
+    assert [(row["name"], row["value"]) for row in read_log(tmp_path / "metrics.csv")] == [("a, b", 0.5)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -121,18 +122,27 @@ def adapt_statistics(
 
     Returns:
         The number of adapted layers; 0 for a network without batch normalisation.
+
+    Raises:
+        DataError: no clips.
     """
     layers = batch_norms(network)
     if not layers:
         return 0
+    batches = iter(clips)
+    first = next(batches, None)
+    if first is None:
+        raise DataError("Expected unlabelled recordings to adapt to, but got none.")
     momenta = [layer.momentum for layer in layers]
-    with evaluating(network):
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # a cumulative average
-            layer.train()
-        for batch in clips:
-            network(batch.to(device))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    try:
+        with evaluating(network):
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # a cumulative average
+                layer.train()
+            for batch in chain([first], batches):
+                network(batch.to(device))
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
     return len(layers)

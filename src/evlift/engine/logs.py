@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ class RunLog:
     def __init__(self, folder: Path, *, step: int = 0, tensorboard: bool = False) -> None:
         self.path = folder / "metrics.csv"
         kept = [row for row in read_log(self.path) if row["step"] <= step] if step else []
-        lines = [",".join(COLUMNS)] + [",".join(str(row[name]) for name in COLUMNS) for row in kept]
-        write_text(self.path, "\n".join(lines) + "\n")
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([COLUMNS, *([row[name] for name in COLUMNS] for row in kept)])
+        write_text(self.path, text.getvalue())
         self._file = open(self.path, "a", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._writer = csv.writer(self._file)
         self._board = _summary_writer(folder / "tensorboard", step) if tensorboard else None
