@@ -11,18 +11,25 @@ from torch import Tensor
 class Batch:
     """One step's data; the image side and the event side may show different scenes.
 
+    A target is a class [B], or for segmentation a mask [B, H, W] in which 255 is void. Picture, sequence and mask of
+    the image side lie on one pixel grid where they are masks' (a moving picture is shown as it lies when its mask holds).
+
     Args:
-        image: [B, T, C, H, W] float32, source pictures as sequences (constant or set in motion), or None.
-        image_target: [B] int64, class of each picture.
+        image: [B, T, C, H, W] float32, source pictures as event-like sequences (constant or set in motion), or None.
+        picture: [B, P, H, W] float32 in 0..1, the same source pictures as an image network sees them, P = 1 or 3.
+        image_target: int64, target of each picture.
         events: [B, T, C, H, W] float32, event frames of the target, or None.
-        event_target: [B] int64, class of each recording; None where the method may not see event labels.
+        event_target: int64, target of each recording; None where the method may not see event labels.
+        frame: [B, P, H, W] float32 in 0..1, pictures aligned with `events`, where the recordings have them.
         names: the recordings' names, in the order of `events`.
     """
 
     image: Tensor | None = None
+    picture: Tensor | None = None
     image_target: Tensor | None = None
     events: Tensor | None = None
     event_target: Tensor | None = None
+    frame: Tensor | None = None
     names: tuple[str, ...] = ()
 
     def to(self, device: object) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -45,6 +45,25 @@ class Progress:
         return self.step / self.steps
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share optimiser settings and a limit on their gradient norm.
+
+    Args:
+        name: what the logs call it.
+        parameters: trained in this phase.
+        lr: peak rate; None takes the recipe's.
+        betas: of Adam; None takes (0.9, 0.999).
+        weight_decay: None takes the recipe's.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    lr: float | None = None
+    betas: tuple[float, float] | None = None
+    weight_decay: float | None = None
+
+
 @dataclass
 class StepOutput:
     """What one step computed.
@@ -63,22 +82,27 @@ class StepOutput:
 class Method(nn.Module, ABC):
     """A way to train a student. Subclasses take the student first, then their options by keyword.
 
-    Class attributes:
+    Attributes (an instance may narrow what its class says, where its options decide):
         uses_images: a batch must carry `image` [B, T, C, H, W] and `image_target`.
+        uses_pictures: a batch must carry `picture` [B, P, H, W] and `image_target`.
         uses_events: a batch must carry `events` [B, T, C, H, W].
         uses_event_labels: a batch must carry `event_target`.
+        image_head: the student has a classifier of its own for image sequences, where its kind can have one.
         pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are
             independent.
 
     Randomness comes from torch's global generator, which the engine seeds at every step: a resumed run
     repeats it. Options are checked in the constructor, which raises :class:`~evlift.errors.ConfigError` for
-    contradictions. A constructor with the parameter `steps` gets the number T of time steps from the engine.
+    contradictions. A constructor with the parameter `steps` gets the number T of time steps from the engine, one
+    with `picture_channels` the number P of channels of a picture.
     Inference needs the student alone: whatever else a method trains is a module beside it.
     """
 
-    uses_images: ClassVar[bool] = False
-    uses_events: ClassVar[bool] = False
-    uses_event_labels: ClassVar[bool] = False
+    uses_images: bool = False
+    uses_pictures: bool = False
+    uses_events: bool = False
+    uses_event_labels: bool = False
+    image_head: ClassVar[bool] = True
     pairing: ClassVar[str] = "none"
 
     def __init__(self, student: nn.Module) -> None:
@@ -90,9 +114,12 @@ class Method(nn.Module, ABC):
         """The phases in order."""
         return (Phase("train"),)
 
-    def trained_parameters(self, phase: str) -> Iterable[nn.Parameter]:
-        """The parameters that the optimiser of `phase` owns; all of them unless a method says otherwise."""
-        return self.parameters()
+    def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
+        """What the optimiser of `phase` owns; everything at the recipe's settings unless a method says otherwise."""
+        return (ParameterGroup("all", tuple(self.parameters())),)
+
+    def after_update(self, progress: Progress) -> None:
+        """Called after every optimiser step, for moving averages."""
 
     @abstractmethod
     def step(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -1,0 +1,70 @@
+"""Pictures and recordings with a label for every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlift.datasets.items import Collection
+from evlift.errors import DataError
+from evlift.events import EventStream
+
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and its mask.
+
+    Args:
+        picture: uint8 [H, W] (grey) or [H, W, 3] (RGB).
+        mask: uint8 [H, W], class of every pixel, 255 where there is none.
+    """
+
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        check_mask(self.mask, self.picture.shape[:2], "picture")
+
+
+@dataclass(frozen=True)
+class EventScene:
+    """A window of events and the mask that holds at its label time.
+
+    Args:
+        stream: the window; its sensor has the size of the mask.
+        mask: uint8 [H, W], 255 where there is no class; None where the recording has no label.
+        frame: uint8 [H, W] or [H, W, 3], a picture aligned with the mask; None where there is none.
+    """
+
+    stream: EventStream
+    mask: NDArray[np.uint8] | None = None
+    frame: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None:
+            check_mask(self.mask, self.stream.sensor_size, "sensor")
+        if self.frame is not None and self.frame.shape[:2] != tuple(self.stream.sensor_size):
+            raise DataError(
+                f"Expected a `frame` of the sensor's size {self.stream.sensor_size}, but got {self.frame.shape[:2]}."
+            )
+
+
+def check_mask(mask: NDArray[Any], size: tuple[int, ...], what: str) -> None:
+    """Raise DataError unless `mask` is uint8 [H, W] of this size."""
+    if mask.dtype != np.uint8 or mask.shape != tuple(size):
+        raise DataError(
+            f"Expected a `mask` uint8 {list(size)}, the size of its {what}, but got {mask.dtype} {list(mask.shape)}."
+        )
+
+
+class SceneImages(Collection[Scene]):
+    """Pictures with masks; `load(i)` gives a `Scene`. An item's `target` is -1: classes belong to pixels."""
+
+
+class SceneRecordings(Collection[EventScene]):
+    """Event windows with or without masks; `load(i)` gives an `EventScene`."""
