@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 
 import evlift
 from evlift import api
-from evlift.config import TrainOptions, parse_recipe
+from evlift.config import parse_recipe
 from evlift.engine.checkpoint import load_resume
 from evlift.engine.logs import read_log
 from evlift.engine.metrics import Recognition, confusion_matrix
-from evlift.engine.optim import build_optimizer, learning_rate
 from evlift.engine.train import Trainer, can_compile, phase_steps
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.methods.base import Phase
@@ -251,28 +250,6 @@ def test_phases_share_the_steps():
     phases = (Phase("a", 0.5), Phase("b", 0.25), Phase("c", 0.25))
     assert [steps for _, steps in phase_steps(phases, 10)] == [5, 3, 2]
     assert sum(steps for _, steps in phase_steps(phases, 7)) == 7
-
-
-def test_schedules_against_their_formulas():
-    options = TrainOptions(lr=1.0, warmup=4, final_lr=0.1)
-    assert [learning_rate(s, 100, options) for s in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    module = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=96, eta_min=0.1)
-    for step in range(4, 100):
-        assert learning_rate(step, 100, options) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
-        optimizer.step()
-        reference.step()
-    poly = TrainOptions(lr=2.0, warmup=0, schedule="poly")
-    assert learning_rate(50, 100, poly) == pytest.approx(2 * 0.5**0.9)
-
-
-def test_optimizers_take_their_own_weight_decay():
-    parameters = [torch.nn.Parameter(torch.zeros(1))]
-    for name in ("adamw", "sgd"):
-        found = build_optimizer(parameters, TrainOptions(optimizer=name, weight_decay=0.123))
-        assert found.param_groups[0]["weight_decay"] == 0.123
-        assert type(found).__name__.lower() == name
 
 
 def test_metrics_against_scikit_learn():

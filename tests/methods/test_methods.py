@@ -15,7 +15,7 @@ from evlift.methods import METHODS, Method, Progress, create_method, method_opti
 
 
 def run_steps(method: Method, phase: str, steps: int = 25) -> list[float]:
-    optimizer = torch.optim.AdamW(method.trained_parameters(phase), lr=1e-2)
+    optimizer = torch.optim.AdamW([p for g in method.parameter_groups(phase) for p in g.parameters], lr=1e-2)
     losses = []
     for step in range(steps):
         output = method.step(pairs(seed=step), Progress(phase, step, steps))

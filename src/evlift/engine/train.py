@@ -18,7 +18,7 @@ from evlift.config import Recipe, TrainOptions
 from evlift.engine.checkpoint import load_resume, save_resume, save_weights
 from evlift.engine.evaluate import run_network
 from evlift.engine.logs import RunLog
-from evlift.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from evlift.engine.optim import Optimizers
 from evlift.engine.run import Run, check_split, environment
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.files import write_json, write_text
@@ -134,21 +134,24 @@ class Trainer:
         log: RunLog,
     ) -> None:
         """The loop: rate, batch, loss, backward, clip, step, average, log, evaluate, keep."""
-        parameters = list(self.method.trained_parameters(phase.name))
-        optimizer = build_optimizer(parameters, self.options)
+        optimizer = Optimizers(self.method.parameter_groups(phase.name), self.options)
         if resumed and self.state.step > first:
             optimizer.load_state_dict(resumed["optimizer"])
         for step in range(self.state.step - first, steps):
-            set_learning_rate(optimizer, learning_rate(step, steps, self.options))
-            output = self._forward(first + step, Progress(phase.name, step, steps))
-            optimizer.zero_grad(set_to_none=True)
+            rate, progress = optimizer.set_rate(step, steps), Progress(phase.name, step, steps)
+            output = self._forward(first + step, progress)
+            optimizer.zero_grad()
             self.fabric.backward(output.loss)
-            norm = nn.utils.clip_grad_norm_(parameters, self.options.clip or float("inf"))
+            output.parts |= {
+                "norm": output.loss.new_tensor(optimizer.clip()),
+                "lr": output.loss.new_tensor(rate),
+            }
             optimizer.step()
+            self.method.after_update(progress)
             self.state.step = first + step + 1
             self.state.seconds = time.perf_counter() - self.started
             self._average()
-            self._after_step(phase, output, float(norm), optimizer, log)
+            self._after_step(phase, output, optimizer, log)
             if self._stopped():
                 return
 
@@ -167,19 +170,13 @@ class Trainer:
             )
         return output
 
-    def _after_step(
-        self, phase: Phase, output: StepOutput, norm: float, optimizer: torch.optim.Optimizer, log: RunLog
-    ) -> None:
+    def _after_step(self, phase: Phase, output: StepOutput, optimizer: Optimizers, log: RunLog) -> None:
         """Log, evaluate, checkpoint and report, each at its own pace."""
         done, last = self.state.step, self.state.step == self.options.steps
         values: dict[str, float] = {}
         if last or done % self.options.log_every == 0:
             values = {name: float(value.detach()) for name, value in output.parts.items()}
-            values |= {
-                "loss": float(output.loss.detach()),
-                "norm": norm,
-                "lr": optimizer.param_groups[0]["lr"],
-            }
+            values["loss"] = float(output.loss.detach())
             log.scalars(done, phase.name, "train", values)
         if last or (self.options.eval_every and done % self.options.eval_every == 0):
             values["val"] = self._evaluate(phase, log)
@@ -235,7 +232,7 @@ class Trainer:
         student.load_state_dict(self.state.averaged)
         return student
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, optimizer: Optimizers) -> None:
         """Write the resume point."""
         state = {
             "method": self.method.state_dict(),
