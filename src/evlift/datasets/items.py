@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, Self, TypeVar, overload
+from typing import ClassVar, Generic, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,7 @@ class Item:
         index: position in a file or array that holds many.
         start_us: first time of a slice of a recording, in µs; None from the beginning.
         stop_us: end (excluded) of a slice of a recording, in µs; None to the end.
+        parts: object ids of all objects that it shows, where it is composed of several; empty: `object_id` alone.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Item:
     index: int = 0
     start_us: int | None = None
     stop_us: int | None = None
+    parts: tuple[str, ...] = ()
 
 
 class Collection(Sequence[Item], Generic[Content]):
@@ -61,6 +63,8 @@ class Collection(Sequence[Item], Generic[Content]):
     Raises:
         DataError: two items with one name, or a target without a class.
     """
+
+    modality: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -111,6 +115,11 @@ class Collection(Sequence[Item], Generic[Content]):
         """Object id of every item, in order."""
         return tuple(item.object_id for item in self.items)
 
+    @property
+    def objects(self) -> frozenset[str]:
+        """Ids of all objects that any item shows, the parts of composed items one by one."""
+        return frozenset(part for item in self.items for part in item.parts or (item.object_id,))
+
     def load(self, index: int) -> Content:
         """The content of item `index`, read from its file now."""
         return self._read(self.items[index])
@@ -157,6 +166,8 @@ class Images(Collection[NDArray[np.uint8]]):
 
 class Recordings(Collection[EventStream]):
     """Event recordings, labelled or not; `load(i)` gives an `EventStream`."""
+
+    modality = "recording"
 
 
 def sorted_folders(root: Path) -> list[Path]:

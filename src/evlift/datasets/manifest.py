@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.datasets.items import HIDDEN, Collection, Item, Recordings, hash_of_text
+from evlift.datasets.items import HIDDEN, Collection, Item, hash_of_text
 from evlift.errors import DataError
 from evlift.files import write_text
 
@@ -60,10 +60,11 @@ class Manifest:
         """The rows of named splits; a content hash is taken of every item."""
         rows = []
         for split, items in splits.items():
-            modality = _modality(items)
             for i, item in enumerate(items):
                 label = "" if item.target == HIDDEN else items.classes[item.target]
-                rows.append(Row(item.object_id, modality, item.name, split, label, items.fingerprint(i)))
+                rows.append(
+                    Row(item.object_id, items.modality, item.name, split, label, items.fingerprint(i))
+                )
         return cls(tuple(sorted(rows)))
 
     @property
@@ -86,7 +87,7 @@ class Manifest:
         Raises:
             DataError: an item of the split is missing, or its content differs from the manifest's.
         """
-        wanted = {r.name: r for r in self.rows if r.split == split and r.modality == _modality(items)}
+        wanted = {r.name: r for r in self.rows if r.split == split and r.modality == items.modality}
         kept = [i for i, item in enumerate(items) if item.name in wanted]
         lost = sorted(set(wanted) - {items[i].name for i in kept})
         if lost:
@@ -129,10 +130,6 @@ class Manifest:
 
     def _text(self) -> str:
         return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in self.rows)
-
-
-def _modality(items: Collection[Any]) -> str:
-    return "recording" if isinstance(items, Recordings) else "image"
 
 
 @dataclass(frozen=True)
@@ -262,7 +259,7 @@ def check_disjoint(**splits: Collection[Any]) -> None:
     """
     seen: dict[str, frozenset[str]] = {}
     for name, items in splits.items():
-        objects = frozenset(items.object_ids)
+        objects = items.objects
         for other, theirs in seen.items():
             if shared := sorted(objects & theirs):
                 raise DataError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.datasets.items import Collection
+from evlift.datasets.items import Collection, Item, hash_of_text
 from evlift.errors import DataError
 from evlift.events import EventStream
 
@@ -68,3 +69,23 @@ class SceneImages(Collection[Scene]):
 
 class SceneRecordings(Collection[EventScene]):
     """Event windows with or without masks; `load(i)` gives an `EventScene`."""
+
+    modality = "recording"
+
+
+def hide_masks(scenes: SceneRecordings) -> SceneRecordings:
+    """The same windows without masks, under names that say nothing of what they show."""
+    hidden = (
+        replace(item, name=f"unlabelled/{hash_of_text(item.name)[:12]}", index=position)
+        for position, item in enumerate(scenes)
+    )
+    read, fingerprint = partial(_without_mask, scenes), partial(_fingerprint, scenes)
+    return SceneRecordings(scenes.name, scenes.classes, hidden, read, fingerprint)
+
+
+def _without_mask(scenes: SceneRecordings, item: Item) -> EventScene:
+    return replace(scenes.load(item.index), mask=None)
+
+
+def _fingerprint(scenes: SceneRecordings, item: Item) -> str:
+    return scenes.fingerprint(item.index)

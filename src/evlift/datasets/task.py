@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from evlift.datasets.items import Images, Recordings
+from evlift.datasets.items import Collection, Images, Recordings
 from evlift.datasets.manifest import Manifest, Split, check_disjoint, few_shot, some
+from evlift.datasets.scenes import SceneImages, SceneRecordings, hide_masks
 from evlift.datasets.wrappers import check_same_classes, hide_targets
 
 PARTS = ("source", "source_val", "train", "unlabelled", "val", "test")
@@ -24,16 +27,27 @@ class TransferTask:
         test: recordings to report, read once.
         sensor_size: (H, W) of the recordings.
         manifest: all splits with content hashes; ``train`` holds every training recording.
+        duration_us: length of every window of a segmentation task, whose events lie at 0 <= t < duration_us.
+        label_at: when masks hold, as a share of that length.
+
+    The parts are `Images` and `Recordings`, or for segmentation `SceneImages` and `SceneRecordings`.
     """
 
-    source: Images
-    source_val: Images
-    train: Recordings
-    unlabelled: Recordings
-    val: Recordings
-    test: Recordings
+    source: Collection[Any]
+    source_val: Collection[Any]
+    train: Collection[Any]
+    unlabelled: Collection[Any]
+    val: Collection[Any]
+    test: Collection[Any]
     sensor_size: tuple[int, int]
     manifest: Manifest = field(repr=False)
+    duration_us: int | None = None
+    label_at: float = 1.0
+
+    @property
+    def segments(self) -> bool:
+        """Targets are masks, not one class a picture."""
+        return isinstance(self.source, SceneImages)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,18 +93,14 @@ def assemble(
     source, source_val = pictures
     check_same_classes(source, recordings)
     train, val, test = (recordings.subset(part) for part in (parts.train, parts.val, parts.test))
-    check_disjoint(train=train, val=val, test=test)
-    check_disjoint(source=source, source_val=source_val, val=val)
-    check_disjoint(source_val=source_val, test=test)
-    if not leak:
-        check_disjoint(source=source, test=test)
-    splits: dict[str, Images | Recordings] = {
+    splits: dict[str, Collection[Any]] = {
         "source": source,
         "source_val": source_val,
         "train": train,
         "val": val,
         "test": test,
     }
+    check_splits(splits, leak=leak)
     return TransferTask(
         source=source,
         source_val=source_val,
@@ -101,3 +111,69 @@ def assemble(
         sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
         manifest=Manifest.build(splits),
     )
+
+
+def assemble_scenes(
+    pictures: tuple[SceneImages, SceneImages],
+    recordings: tuple[SceneRecordings, SceneRecordings, SceneRecordings],
+    *,
+    sensor_size: tuple[int, int],
+    duration_us: int,
+    label_at: float = 1.0,
+    unlabelled: SceneRecordings | None = None,
+) -> TransferTask:
+    """A segmentation task from its pieces, refused if an object is where it must not be.
+
+    Args:
+        pictures: source pictures with masks, and further ones to choose on.
+        recordings: windows of train, val and test.
+        sensor_size: (H, W).
+        duration_us: length of every window.
+        label_at: when masks hold, as a share of that length.
+        unlabelled: windows to use without their masks; None for those of train.
+
+    Raises:
+        DataError: an object in two splits, or other classes in pictures than in recordings.
+    """
+    source, source_val = pictures
+    train, val, test = recordings
+    unlabelled = train if unlabelled is None else unlabelled
+    for windows in (*recordings, unlabelled):
+        check_same_classes(source, windows)
+    splits: dict[str, Collection[Any]] = {
+        "source": source,
+        "source_val": source_val,
+        "train": train,
+        "val": val,
+        "test": test,
+    }
+    check_splits(splits)
+    check_splits({**splits, "train": unlabelled})
+    known = frozenset((item.object_id, item.name) for item in train)
+    if any((item.object_id, item.name) not in known for item in unlabelled):
+        splits["unlabelled"] = unlabelled
+    return TransferTask(
+        source=source,
+        source_val=source_val,
+        train=train,
+        unlabelled=hide_masks(unlabelled),
+        val=val,
+        test=test,
+        sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
+        manifest=Manifest.build(splits),
+        duration_us=duration_us,
+        label_at=label_at,
+    )
+
+
+def check_splits(splits: Mapping[str, Collection[Any]], *, leak: bool = False) -> None:
+    """Raise DataError if an object of source, source_val, train, val, test is where it must not be.
+
+    Args:
+        leak: the source may show test objects (the leak experiment).
+    """
+    check_disjoint(**{name: splits[name] for name in ("train", "val", "test")})
+    check_disjoint(**{name: splits[name] for name in ("source", "source_val", "val")})
+    check_disjoint(**{name: splits[name] for name in ("source_val", "test")})
+    if not leak:
+        check_disjoint(**{name: splits[name] for name in ("source", "test")})

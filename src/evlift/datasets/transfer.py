@@ -19,6 +19,7 @@ from torch import Tensor
 from evlift.augment import Geometry, RandomGeometry, drop_events
 from evlift.datasets.base import Batch
 from evlift.datasets.cache import Cache, cache_key
+from evlift.datasets.draws import epoch_order, generator
 from evlift.datasets.items import Images, Recordings
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
@@ -182,7 +183,7 @@ class Feeder:
         parts: dict[str, Any] = {}
         recordings = None
         if self.method.uses_events:
-            recordings = _epoch_order(positions, len(self._train), self.seed, stream=1)
+            recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
             parts |= self._event_side(recordings, step)
         if self.method.uses_images:
             parts |= self._image_side(positions, recordings, step)
@@ -192,7 +193,7 @@ class Feeder:
         frames = [
             self.encoder.events(
                 self._train[index],
-                _generator(self.seed, step, row, 1),
+                generator(self.seed, step, row, 1),
                 augment=True,
                 window=self.options.window,
             )
@@ -206,12 +207,12 @@ class Feeder:
     def _image_side(
         self, positions: NDArray[np.int64], recordings: NDArray[np.int64] | None, step: int
     ) -> dict[str, Any]:
-        generators = [_generator(self.seed, step, row, 2) for row in range(self.batch_size)]
+        generators = [generator(self.seed, step, row, 2) for row in range(self.batch_size)]
         if self.method.pairing == "category" and recordings is not None:
             pools = (self._by_class[c] for c in self._train_targets[recordings])
             chosen = np.array([rng.choice(pool) for rng, pool in zip(generators, pools, strict=True)])
         else:
-            chosen = _epoch_order(positions, len(self.task.source), self.seed, stream=2)
+            chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
         clips = [
             self.encoder.picture(self.task.source.load(int(i)), rng, augment=True, window=self.options.window)
             for i, rng in zip(chosen, generators, strict=True)
@@ -244,21 +245,10 @@ class Feeder:
         encode = self.encoder.picture if isinstance(items, Images) else self.encoder.events
 
         def compute() -> NDArray[np.float32]:
-            rng = _generator(0, 0, index, 3)
+            rng = generator(0, 0, index, 3)
             return encode(items.load(index), rng, augment=False, window=window).numpy()  # type: ignore[arg-type]
 
         if self._cache is None:
             return torch.from_numpy(compute())
         key = cache_key(items.fingerprint(index), self.encoder.description, window, index)
         return torch.from_numpy(self._cache.get(key, compute))
-
-
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
-
-
-def _epoch_order(positions: NDArray[np.int64], n: int, seed: int, *, stream: int) -> NDArray[np.int64]:
-    """Item indices at these positions of an endless sequence of shuffled epochs over n items."""
-    epochs = positions // n
-    orders = {int(e): np.random.default_rng([seed, stream, int(e)]).permutation(n) for e in np.unique(epochs)}
-    return np.array([orders[int(e)][p % n] for e, p in zip(epochs, positions, strict=True)], dtype=np.int64)

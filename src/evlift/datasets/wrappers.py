@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evlift.datasets.items import HIDDEN, Images, Recordings, hash_of_text
+from evlift.datasets.items import HIDDEN, Collection, Images, Recordings, hash_of_text
 from evlift.datasets.manifest import few_shot
 from evlift.errors import DataError
 
@@ -86,7 +86,7 @@ def with_few_labels(items: Source, k: int | None, *, seed: int = 0) -> tuple[Sou
     return items.subset(chosen), hide_targets(items.subset(rest))
 
 
-def check_same_classes(images: Images, recordings: Recordings) -> None:
+def check_same_classes(images: Collection[Any], recordings: Collection[Any]) -> None:
     """Raise unless both collections have the same classes in the same order.
 
     Raises:
