@@ -138,7 +138,8 @@ def run_cell(cell: Cell, out: Path) -> None:
 def judge(folder: Path, split: str) -> dict[str, dict[str, Any]]:
     """What a run says of every window, and again with batch statistics adapted to the unlabelled recordings."""
     from evlift import api
-    from evlift.engine.evaluate import adapt_statistics, batch_norms, run_network
+    from evlift.engine.evaluate import adapt_statistics, run_network
+    from evlift.models.modes import batch_norms
 
     trained = api.open_run(folder)
     feeder = api.evaluation_feeder(trained, api.create_task(trained.recipe))

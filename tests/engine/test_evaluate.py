@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from evlift.datasets.base import Batch
-from evlift.engine.evaluate import Evaluation, adapt_statistics, evaluating, run_network
+from evlift.engine.evaluate import Evaluation, adapt_statistics, run_network
 from evlift.engine.logs import RunLog, read_log
 from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.errors import DataError
 from evlift.models import create_model
 from evlift.models.base import StepNorm
+from evlift.models.modes import evaluating
 
 
 class TwoNorms(nn.Module):
@@ -33,8 +34,8 @@ class TwoNorms(nn.Module):
             layer.num_batches_tracked += 7
 
     def forward(self, x):
-        steps = self.stepwise.over_time(self.dropout(x).unbind(1), "event")
-        steps = self.merged.over_time(list(steps), "event")
+        steps = self.stepwise.over_time(self.dropout(x).unbind(1))
+        steps = self.merged.over_time(list(steps))
         return SimpleNamespace(logits=torch.stack([step.mean((2, 3)) for step in steps], 1))
 
 

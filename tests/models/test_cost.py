@@ -109,9 +109,11 @@ def test_conventional_networks_are_all_macs() -> None:
 
 
 def test_measuring_leaves_the_network_as_it_was() -> None:
-    net = create_model("vgg-snn", width=0.05, input_size=16)
+    net: Any = create_model("vgg-snn", width=0.05, input_size=16)
+    net.blocks[1].eval()  # frozen by its owner
     before = {name: value.clone() for name, value in net.state_dict().items()}
     measure_cost(net, torch.rand(2, 2, 2, 16, 16))
     assert net.training
+    assert not net.blocks[1].norm.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())

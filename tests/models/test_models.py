@@ -94,6 +94,19 @@ def test_inference_keeps_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_statistics_of_the_image_head_are_its_own(name: str) -> None:
+    net: Any = small(name, separate_bn=True)
+    x = clip(net)
+    net(x)
+    before = {key: value.clone() for key, value in net.inference_state_dict().items()}
+    net(5 * x, head="image")
+    assert all(torch.equal(value, before[key]) for key, value in net.inference_state_dict().items())
+    plain: Any = small(name).strip()  # what inference builds
+    plain.load_state_dict(before)
+    assert torch.equal(plain.eval()(x).logits, net.eval()(x).logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_load_into_a_fresh_network(name: str) -> None:
     net = small(name)
     x = clip(net)

@@ -132,8 +132,23 @@ def test_heads_are_two(name: str) -> None:
     assert not torch.allclose(net(x).logits, net(x, head="image").logits)
     net(x).logits.sum().backward()
     assert net.heads["image"].weight.grad is None
-    with pytest.raises(ValueError, match="Expected `head` to be one of event, but got 'image'"):
-        net.strip()(x, head="image")
+
+
+@pytest.mark.parametrize("name", SPIKING)
+def test_the_only_head_answers_for_both(name: str) -> None:
+    alone = small(name, image_head=False).eval()
+    x = clip(alone)
+    assert list(alone.heads) == ["event"]
+    assert torch.equal(alone(x, head="image").logits, alone(x).logits)
+
+
+def test_the_only_head_reads_the_statistics_of_its_side() -> None:
+    net = warm("vgg-snn", image_head=False, separate_bn=True)  # the events' statistics alone
+    x = clip(net)
+    assert not torch.allclose(net(x, head="image").logits, net(x).logits)
+    plain = small("vgg-snn", image_head=False).eval()
+    plain.load_state_dict(net.inference_state_dict())
+    assert torch.equal(plain(x).logits, net(x).logits)
 
 
 def test_event_only_network_is_the_stripped_one() -> None:
@@ -158,7 +173,7 @@ def test_norm_per_step_is_batchnorm_called_in_turn(training: bool) -> None:
     x = torch.randn(4, 5, 3, 6, 6) * torch.arange(1, 6).view(1, 5, 1, 1, 1)
     ours, theirs = StepNorm(3, "step").train(training), nn.BatchNorm2d(3).train(training)
     wanted = [theirs(step) for step in x.unbind(1)]
-    got = list(ours.over_time(steps_of(x), "event"))
+    got = list(ours.over_time(steps_of(x)))
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
     assert torch.equal(ours.running_var, theirs.running_var)
     assert torch.equal(ours.running_mean, theirs.running_mean)
@@ -168,25 +183,10 @@ def test_norm_merged_is_batchnorm_over_time_and_batch() -> None:
     x = torch.randn(4, 5, 3, 6, 6) * torch.arange(1, 6).view(1, 5, 1, 1, 1)
     ours, theirs = StepNorm(3, "merged"), nn.BatchNorm2d(3)
     wanted = theirs(x.flatten(0, 1)).unflatten(0, (4, 5))
-    got = torch.stack(list(ours.over_time(steps_of(x), "event")), 1)
+    got = torch.stack(list(ours.over_time(steps_of(x))), 1)
     torch.testing.assert_close(got, wanted)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
-    assert not torch.allclose(got, torch.stack(list(StepNorm(3, "step").over_time(steps_of(x), "event")), 1))
-
-
-def test_separate_statistics_follow_the_head() -> None:
-    norm = StepNorm(3, separate=True)
-    x = torch.randn(4, 1, 3, 6, 6)
-    oracle = {"event": nn.BatchNorm2d(3), "image": nn.BatchNorm2d(3)}
-    for head, factor in (("event", 1), ("image", 5), ("event", 2)):
-        list(norm.over_time(steps_of(x * factor), head))
-        oracle[head](x[:, 0] * factor)
-    norm.eval()
-    for head, wanted in oracle.items():
-        got = next(iter(norm.over_time(steps_of(x), head)))
-        torch.testing.assert_close(got, wanted.eval()(x[:, 0]))
-    norm.drop_image()
-    assert set(norm.state_dict()) == set(nn.BatchNorm2d(3).state_dict())
+    assert not torch.allclose(got, torch.stack(list(StepNorm(3, "step").over_time(steps_of(x))), 1))
 
 
 @pytest.mark.parametrize("bn", ["step", "merged"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from evlift.datasets.base import Batch
 from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.errors import DataError
+from evlift.models.modes import batch_norms, evaluating
 
 
 @dataclass(frozen=True)
@@ -88,23 +88,6 @@ def run_network(
             targets.append(target.cpu())
             names.extend(batch.names)
     return Evaluation(torch.cat(logits).numpy(), torch.cat(targets).numpy(), tuple(names))
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module's own mode afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The batch-normalisation layers of a network."""
-    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from evlift.losses.task import tet_per_step
 from evlift.methods.base import METHODS, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
 from evlift.methods.mixing import Mixer, RatioSchedule
+from evlift.models.modes import evaluating
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -58,11 +59,8 @@ class PairedMethod(LabelMethod):
         output = None
         if size is not None and channels is not None:
             like = next(self.student.parameters())
-            mode = self.student.training
-            self.student.eval()
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self.student):
                 output = self.student(like.new_zeros(1, self.steps, channels, *size), taps=True)
-            self.student.train(mode)
         taps = output is not None and output.potential is not None and output.spikes is not None
         if output is None or not taps or output.logits.shape[1] != self.steps:
             raise ConfigError(

@@ -5,6 +5,7 @@ They answer like the spiking networks, with one step and an empty state, so that
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 from evlift.errors import ConfigError
 from evlift.models import MODELS
 from evlift.models.base import HEADS, SpikingOutput, State, checked_size, checked_width
+from evlift.models.modes import (
+    add_image_statistics,
+    drop_image_statistics,
+    statistics,
+    without_image_statistics,
+)
 
 
 class FrameNet(nn.Module):
@@ -29,9 +36,13 @@ class FrameNet(nn.Module):
         channels: C of a frame.
         steps: T, the frames of a clip.
         input_size: H = W, or (H, W).
+
+    Subclasses take `separate_bn` beside these: running batch statistics of their own for `head="image"`, scale and
+    shift shared; they end their constructor with `add_image_statistics(self)` then.
     """
 
     smallest: ClassVar[int] = 8
+    task: ClassVar[str] = "recognition"
 
     def __init__(self, classes: int, channels: int, steps: int, input_size: int | Sequence[int]) -> None:
         super().__init__()
@@ -66,21 +77,24 @@ class FrameNet(nn.Module):
             )
         if head not in HEADS:
             raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
-        features = self.feature_map(x.flatten(1, 2))  # [B, T, C, H, W] → [B, T·C, H, W]
-        pooled = self.pooled(features)
-        logits = self.logits(pooled).unsqueeze(1)  # [B, K] → [B, 1, K]
+        with statistics(self, head):
+            features = self.feature_map(x.flatten(1, 2))  # [B, T, C, H, W] → [B, T·C, H, W]
+            pooled = self.pooled(features)
+            logits = self.logits(pooled).unsqueeze(1)  # [B, K] → [B, 1, K]
         if not taps:
             return SpikingOutput(logits, None, None, [])
         is_map = features.ndim == 4 and features.shape[1] == self.features
         return SpikingOutput(logits, pooled.unsqueeze(1), features.unsqueeze(1) if is_map else None, [])
 
     def strip(self) -> FrameNet:
-        """The network itself: it has one head."""
-        return self
+        """A copy without the image statistics, for inference and export."""
+        student = copy.deepcopy(self)
+        drop_image_statistics(student)
+        return student
 
     def inference_state_dict(self) -> dict[str, Tensor]:
-        """Weights and statistics that inference needs: all."""
-        return self.state_dict()
+        """Weights and statistics that inference on events needs: those of :meth:`strip`."""
+        return without_image_statistics(self.state_dict())
 
     def event_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that inference uses: all."""
@@ -93,7 +107,7 @@ class ConvNet(FrameNet):
 
     Args:
         width: factor on the channels 32, 64, 128.
-        classes, channels, steps, input_size: see :class:`FrameNet`.
+        classes, channels, steps, input_size, separate_bn: see :class:`FrameNet`.
     """
 
     def __init__(
@@ -104,6 +118,7 @@ class ConvNet(FrameNet):
         steps: int = 1,
         input_size: int | Sequence[int] = 48,
         width: float = 1.0,
+        separate_bn: bool = False,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
         sizes = [channels * steps, *(max(1, round(c * checked_width(width))) for c in (32, 64, 128))]
@@ -114,6 +129,8 @@ class ConvNet(FrameNet):
         self.body = nn.Sequential(*layers[:-1])
         self.features = sizes[-1]
         self.classifier = nn.Linear(self.features, classes)
+        if separate_bn:
+            add_image_statistics(self)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """See :class:`FrameNet`."""
@@ -136,7 +153,7 @@ class TimmNet(FrameNet):
         encoder: timm's name for it; `timm.list_models()` has them all.
         pretrained: start from published weights (needs a network or timm's cache); timm spreads those of the
             stem over the channels.
-        classes, channels, steps, input_size: see :class:`FrameNet`.
+        classes, channels, steps, input_size, separate_bn: see :class:`FrameNet`.
     """
 
     def __init__(
@@ -148,12 +165,15 @@ class TimmNet(FrameNet):
         steps: int = 1,
         input_size: int | Sequence[int] = 224,
         pretrained: bool = False,
+        separate_bn: bool = False,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
         self.net = _timm_model(
             encoder, self.input_size, pretrained, in_chans=channels * steps, num_classes=classes
         )
         self.features = self.net.num_features
+        if separate_bn:
+            add_image_statistics(self)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """See :class:`FrameNet`; transformers give tokens [B, N, F]."""

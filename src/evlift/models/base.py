@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evlift.errors import ConfigError
+from evlift.models.modes import (
+    add_image_statistics,
+    drop_image_statistics,
+    statistics,
+    without_image_statistics,
+)
 from evlift.models.neurons import Dynamics, Neuron, Trace
 
 State = list[Tensor]
@@ -43,9 +49,8 @@ class SpikingOutput(NamedTuple):
 
 @dataclass
 class Run:
-    """One forward pass: head, given states in layer order, and what the neuron layers left."""
+    """One forward pass: given states in layer order, and what the neuron layers left."""
 
-    head: str
     given: list[Tensor | None]
     left: State = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
@@ -66,52 +71,23 @@ class StepNorm(nn.BatchNorm2d):
         channels: C.
         mode: "step" normalises every step by its own batch statistics (the papers' code), "merged" all
             together.
-        separate: keep running statistics of their own for the image head, scale and shift stay shared
-            (decided here).
     """
 
-    image_mean: Tensor
-    image_var: Tensor
-
-    def __init__(self, channels: int, mode: str = "step", separate: bool = False) -> None:
+    def __init__(self, channels: int, mode: str = "step") -> None:
         super().__init__(channels)
         check_norm(mode)
         self.mode = mode
-        self.separate = separate
-        if separate:
-            self.register_buffer("image_mean", torch.zeros(channels))
-            self.register_buffer("image_var", torch.ones(channels))
 
-    def over_time(self, xs: Iterator[Tensor] | Sequence[Tensor], head: str) -> Iterator[Tensor]:
+    def over_time(self, xs: Iterator[Tensor] | Sequence[Tensor]) -> Iterator[Tensor]:
         """T tensors [B, C, h, w] → T tensors of the same shapes, lazily in mode "step"."""
         if self.mode == "step" or not self.training:
             for x in xs:
-                yield self.normalise(x, head)
+                yield self(x)
             return
         steps = list(xs)
-        merged = self.normalise(torch.cat(steps), head)  # T × [B, C, h, w] → [T·B, C, h, w]
-        yield from merged.chunk(len(steps))
-
-    def normalise(self, x: Tensor, head: str) -> Tensor:
-        """[B, C, h, w] → the same shape, with the statistics that belong to `head`."""
-        if head != "image" or not self.separate:
-            return super().forward(x)
-        return functional.batch_norm(
-            x,
-            self.image_mean,
-            self.image_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum or 0.0,
-            self.eps,
-        )
-
-    def drop_image(self) -> None:
-        """Forget the image statistics."""
-        if self.separate:
-            del self.image_mean, self.image_var
-            self.separate = False
+        yield from self(torch.cat(steps)).chunk(
+            len(steps)
+        )  # T × [B, C, h, w] → [T·B, C, h, w] → T × [B, C, h, w]
 
 
 class SpikingNet(nn.Module, ABC):
@@ -122,6 +98,7 @@ class SpikingNet(nn.Module, ABC):
         smallest: smallest H and W that leave a feature map.
         analogue: names of the layers whose input is not spikes; they cost multiplications.
         two_heads: the network has an image head beside the event head.
+        task: "recognition", a class a clip, or "segmentation", a class a pixel.
 
     Example:
         >>> net = create_model("vgg-snn", classes=10, width=0.25, input_size=34)
@@ -138,7 +115,8 @@ class SpikingNet(nn.Module, ABC):
         tau, threshold, reset, surrogate, detach_reset, memory: see :mod:`evlift.models.neurons`.
         bn: batch statistics per "step" or "merged" over time (SCNN has no normalisation).
         separate_bn: running statistics of their own for the image head.
-        image_head: False builds the event-only network, which equals :meth:`strip` of the full one.
+        image_head: False builds the event-only network, which equals :meth:`strip` of the full one; its event
+            head answers for the image head too.
         merge_time: run convolutions once on [T·B, C, H, W] instead of step by step; same results.
     """
 
@@ -146,6 +124,7 @@ class SpikingNet(nn.Module, ABC):
     smallest: ClassVar[int] = 16
     analogue: ClassVar[tuple[str, ...]] = ()
     two_heads: ClassVar[bool] = True
+    task: ClassVar[str] = "recognition"
 
     def __init__(
         self,
@@ -173,12 +152,14 @@ class SpikingNet(nn.Module, ABC):
         self.input_size = checked_size(self.default_size if input_size is None else input_size, self)
         law = Dynamics(threshold, reset, surrogate, detach_reset)
         self._neuron_options = (neuron, tau, law, memory)
-        self._norm_options = (bn, separate_bn)
+        self._norm_mode = bn
         self.features: int = 0  # channels of SpikingOutput.spikes; set by build
         flat = self.build()
         names = HEADS if self.two_heads and image_head else HEADS[:1]
         self.heads = nn.ModuleDict({name: nn.Linear(flat, classes) for name in names})
         self.initialise()
+        if separate_bn:
+            add_image_statistics(self)
         self.to(memory_format=torch.channels_last)  # pools take a third of the time, convolutions 10 % less
 
     @abstractmethod
@@ -195,12 +176,13 @@ class SpikingNet(nn.Module, ABC):
     def forward(
         self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
     ) -> SpikingOutput:
-        """[B, T, C, H, W] → :class:`SpikingOutput`; a one-headed SCNN answers to both head names."""
+        """[B, T, C, H, W] → :class:`SpikingOutput`; where there is one head, it answers to both names."""
         self._check(x, head, state)
-        run = Run(head, list(state) if state is not None else [None] * self.layers)
-        self.encode(x.unbind(1), run)
+        run = Run(list(state) if state is not None else [None] * self.layers)
+        with statistics(self, head):
+            self.encode(x.unbind(1), run)
         features = torch.stack(run.features, 1)  # T × [B, F] → [B, T, F]
-        logits = self.heads[head if self.two_heads else "event"](features)  # [B, T, F] → [B, T, K]
+        logits = self.heads[head if head in self.heads else "event"](features)  # [B, T, F] → [B, T, K]
         potential = torch.stack([v.flatten(1) for v in run.potentials], 1) if taps else None
         spikes = torch.stack(run.spikes, 1) if taps else None
         return SpikingOutput(logits, potential, spikes, run.left)
@@ -215,15 +197,13 @@ class SpikingNet(nn.Module, ABC):
         student = copy.deepcopy(self)
         if "image" in student.heads:
             del student.heads["image"]
-        for module in student.modules():
-            if isinstance(module, StepNorm):
-                module.drop_image()
+        drop_image_statistics(student)
         return student
 
     def inference_state_dict(self) -> dict[str, Tensor]:
         """Weights and statistics that inference on events needs: those of :meth:`strip`."""
-        dropped = ("heads.image.", ".image_mean", ".image_var")
-        return {name: value for name, value in self.state_dict().items() if not _contains(name, dropped)}
+        kept = without_image_statistics(self.state_dict())
+        return {name: value for name, value in kept.items() if not name.startswith("heads.image.")}
 
     def event_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that inference on events uses."""
@@ -235,7 +215,7 @@ class SpikingNet(nn.Module, ABC):
 
     def norm(self, channels: int) -> StepNorm:
         """A normalisation with this network's options."""
-        return StepNorm(channels, *self._norm_options)
+        return StepNorm(channels, self._norm_mode)
 
     def neuron(self) -> Neuron:
         """A neuron layer with this network's options."""
@@ -258,9 +238,8 @@ class SpikingNet(nn.Module, ABC):
         if x.ndim != 5 or tuple(x.shape[2:]) != wanted or x.shape[1] == 0:
             shape = ", ".join(map(str, wanted))
             raise ValueError(f"Expected `x` to be [B, T ≥ 1, {shape}], but got {list(x.shape)}.")
-        if head not in HEADS or (self.two_heads and head not in self.heads):
-            known = ", ".join(self.heads) if self.two_heads else ", ".join(HEADS)
-            raise ValueError(f"Expected `head` to be one of {known}, but got '{head}'.")
+        if head not in HEADS:
+            raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
         if state is not None and len(state) != self.layers:
             raise ValueError(f"Expected `state` to hold {self.layers} potentials, but got {len(state)}.")
 
@@ -287,10 +266,6 @@ def checked_size(size: int | Sequence[int], net: Any) -> tuple[int, int]:
             f"{type(net).__name__}, but got {height}x{width}. Resize the frames first."
         )
     return height, width
-
-
-def _contains(name: str, parts: Sequence[str]) -> bool:
-    return any(part in name for part in parts)
 
 
 class _MeanPool(torch.autograd.Function):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evlift.models.modes import evaluating
 from evlift.models.neurons import Neuron, Trace
 
 
@@ -59,7 +60,7 @@ def measure_cost(net: Any, x: Tensor, *, head: str = "event") -> Cost:
         dense[name] = dense.get(name, 0.0) + _macs(module, output)
         synops[name] = synops.get(name, 0.0) + _synops(module, inputs[0])
 
-    with _evaluation(net), _hooks(net, count):
+    with torch.no_grad(), evaluating(net), _hooks(net, count):
         net(x, head=head)
     spiking = {name: total / len(x) for name, total in synops.items() if not _is_analogue(net, name)}
     return Cost(
@@ -98,17 +99,6 @@ def _synops(module: nn.Module, x: Tensor) -> float:
     geometry = (conv.stride, conv.padding, conv.dilation)
     outputs = nn.functional.conv2d(active, kernel, None, *geometry)  # active inputs that each position sees
     return float(outputs.sum()) * conv.out_channels / conv.groups
-
-
-@contextmanager
-def _evaluation(net: nn.Module) -> Iterator[None]:
-    training = net.training
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        net.train(training)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class VGGSNN(SpikingNet):
                 xs = list(self.over_time(self.pool, xs))  # [B, C, h, w] → [B, C, h/2, w/2]
                 continue
             block: Any = next(blocks)
-            currents = block.norm.over_time(self.over_time(block.conv, xs), run.head)
+            currents = block.norm.over_time(self.over_time(block.conv, xs))
             trace = run.fire(block.neuron, currents)
             xs = trace.spikes
         run.potentials, run.spikes = trace.potentials, trace.spikes
@@ -181,7 +181,7 @@ class ResNet18SNN(SpikingNet):
         steps = list(self.over_time(self.stem, xs))
         for block in self.blocks:
             steps = self._block(block, steps, run)
-        pooled = [x.mean((2, 3)) for x in self.final_norm.over_time(steps, run.head)]  # [B, C, h, w] → [B, C]
+        pooled = [x.mean((2, 3)) for x in self.final_norm.over_time(steps)]  # [B, C, h, w] → [B, C]
         run.features = run.potentials = pooled
 
     def _block(self, block: Any, xs: list[Tensor], run: Run) -> list[Tensor]:
@@ -190,5 +190,5 @@ class ResNet18SNN(SpikingNet):
         return [a + b for a, b in zip(through, around, strict=True)]
 
     def _unit(self, unit: Any, xs: list[Tensor], run: Run) -> list[Tensor]:
-        run.spikes = run.fire(unit.neuron, unit.norm.over_time(xs, run.head)).spikes
+        run.spikes = run.fire(unit.neuron, unit.norm.over_time(xs)).spikes
         return list(self.over_time(unit.conv, run.spikes))
