@@ -38,4 +38,5 @@ def pairs(count: int = 12, seed: int = 0) -> Batch:
 
     image = 0.8 * clean + 0.2 * noise()
     events = 2.0 * (noise() < 0.1 + 0.4 * clean)
-    return Batch(image, target, events, target, tuple(map(str, range(count))))
+    names = tuple(map(str, range(count)))
+    return Batch(image=image, image_target=target, events=events, event_target=target, names=names)
