@@ -1,6 +1,6 @@
 """Data sets: collections of pictures and recordings, split by object."""
 
-from evlift.datasets import published, synthetic
+from evlift.datasets import published, segmentation, synthetic
 from evlift.datasets.images import IMAGES
 from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings
 from evlift.datasets.manifest import (
@@ -46,6 +46,7 @@ __all__ = [
     "fold_of_items",
     "hide_targets",
     "published",
+    "segmentation",
     "some",
     "split_by_fold",
     "synthetic",
