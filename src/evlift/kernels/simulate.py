@@ -37,6 +37,18 @@ def warp(picture: Array, inverse: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def warp_labels(labels: Array, inverse: Array, fill: int, out: Array) -> None:
+    """Nearest of `labels` [H', W'] at ``inverse @ (row, column, 1)`` for each of `out` [H, W], `fill` outside."""
+    height, width = labels.shape
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            row = int(np.floor(inverse[0, 0] * i + inverse[0, 1] * j + inverse[0, 2] + 0.5))
+            column = int(np.floor(inverse[1, 0] * i + inverse[1, 1] * j + inverse[1, 2] + 0.5))
+            inside = 0 <= row < height and 0 <= column < width
+            out[i, j] = labels[row, column] if inside else fill
+
+
+@njit(cache=True, nogil=True)
 def convolve_rows(image: Array, taps: Array, out: Array) -> None:
     """Convolve `image` [H, W] along its first axis with symmetric `taps` [2r + 1], edges repeated."""
     height, width = image.shape
@@ -186,25 +198,76 @@ def _fire(
 
 
 @njit(cache=True, nogil=True)
+def _lift(frame: Array, leak: Array, duration: int, out: Array) -> None:
+    for i in range(len(frame)):
+        out[i] = frame[i] + leak[i] * duration
+
+
+@njit(cache=True, nogil=True)
+def _interval(
+    previous: Array,
+    frame: Array,
+    on: Array,
+    off: Array,
+    refractory: float,
+    reference: Array,
+    blind_until: Array,
+    held: bool,
+    start: int,
+    stop: int,
+    zero: int,
+    active: Array,
+    keys: Array,
+    n: int,
+) -> tuple[Array, int]:
+    """Append the events of all pixels between two frames: the (grown) keys and their number."""
+    pixels = len(frame)
+    for begin in range(0, pixels, BLOCK):
+        # Unsigned, since an index that may be negative keeps the compiler from vectorising.
+        low, high = np.uint64(begin), np.uint64(min(begin + BLOCK, pixels))
+        if not held and _is_quiet(frame, reference, on, off, low, high):
+            continue
+        for j in range(_active(frame, reference, on, off, blind_until, start, low, high, active)):
+            i = active[j]
+            if blind_until[i] > stop:
+                continue
+            a, b, up, down, since = previous[i], frame[i], on[i], off[i], blind_until[i]
+            room = n + 2 + int((abs(b - reference[i]) + abs(b - a)) / min(up, down))
+            if room > len(keys):
+                keys = _grown(keys, room)
+            n, reference[i], blind_until[i] = _fire(
+                a, b, up, down, refractory, reference[i], since, start, stop, zero, i << 1, keys, n
+            )
+    return keys, n
+
+
+@njit(cache=True, nogil=True)
 def crossings(
     frames: Array,
     times: Array,
     on: Array,
     off: Array,
+    leak: Array,
     refractory: float,
     previous: Array,
     reference: Array,
     blind_until: Array,
     start: int,
+    since: int,
 ) -> Array:
     """Events of log frames [N, P] at `times` [N] µs, packed and sorted; `reference`, `blind_until` change.
 
     `previous` is the log frame at time `start`. A pixel fires when its log intensity, linear between two
     frames, has moved by `on` [P] up or `off` [P] down from `reference`. Without `refractory` (µs) the
     reference moves by the threshold; with it the pixel is held in reset: it is blind until the time in
-    `blind_until` and refers to the value at that time.
+    `blind_until` and refers to the value at that time. A reference that falls by `leak` [P] or [0] a µs is computed as
+    light that rises by as much since the time `since`, so that small steps are not lost in rounding.
     """
     zero, pixels = start, frames.shape[1]
+    lifted = np.empty((2, len(leak)), np.float32)
+    if len(leak):
+        _lift(previous, leak, start - since, lifted[1])
+        previous = lifted[1]
     held = refractory > 0
     for i in range(pixels):
         held = held or blind_until[i] > start
@@ -213,34 +276,12 @@ def crossings(
     n = 0
     for k in range(len(frames)):
         stop, first, frame = times[k], n, frames[k]
-        for begin in range(0, pixels, BLOCK):
-            # Unsigned, since an index that may be negative keeps the compiler from vectorising.
-            low, high = np.uint64(begin), np.uint64(min(begin + BLOCK, pixels))
-            if not held and _is_quiet(frame, reference, on, off, low, high):
-                continue
-            for j in range(_active(frame, reference, on, off, blind_until, start, low, high, active)):
-                i = active[j]
-                if blind_until[i] > stop:
-                    continue
-                a, b = previous[i], frame[i]
-                room = n + 2 + int((abs(b - reference[i]) + abs(b - a)) / min(on[i], off[i]))
-                if room > len(keys):
-                    keys = _grown(keys, room)
-                n, reference[i], blind_until[i] = _fire(
-                    a,
-                    b,
-                    on[i],
-                    off[i],
-                    refractory,
-                    reference[i],
-                    blind_until[i],
-                    start,
-                    stop,
-                    zero,
-                    i << 1,
-                    keys,
-                    n,
-                )
+        if len(leak):
+            _lift(frame, leak, stop - since, lifted[k % 2])
+            frame = lifted[k % 2]
+        keys, n = _interval(
+            previous, frame, on, off, refractory, reference, blind_until, held, start, stop, zero, active, keys, n
+        )  # fmt: skip
         radix_sort(keys, first, n, start - zero, stop - start)
         previous, start = frame, stop
     return keys[:n]

@@ -231,7 +231,7 @@ def test_a_motion_has_the_extent_that_is_asked_for(motion: str) -> None:
     times = np.arange(0, 300_001, 1000)
     for seed in range(20):
         path = MOTIONS[motion](times, 300_000, np.random.default_rng(seed))
-        assert path.shape == (301, 2)
+        assert path.shape == (301, 4 if motion == "affine" else 2)
         assert np.ptp(path, axis=0).max() == pytest.approx(1.0, abs=0.05)
         assert np.abs(np.diff(path, axis=0)).max() < 0.06  # no jumps
 

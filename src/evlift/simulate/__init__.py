@@ -1,0 +1,26 @@
+"""Events from pictures and video: motion, the threshold model of an event pixel, leak and noise."""
+
+from evlift.simulate.camera import EventCamera, EventPixels
+from evlift.simulate.motions import MOTIONS, NMNIST_DOWN, NMNIST_RIGHT, nmnist_path, random3_path
+from evlift.simulate.noise import add_noise, add_shot_noise
+from evlift.simulate.pixel import PixelState, log_intensity, simulate_frames
+from evlift.simulate.saccades import Saccades
+from evlift.simulate.scene import SceneSimulator, SimulatedScene
+
+__all__ = [
+    "MOTIONS",
+    "NMNIST_DOWN",
+    "NMNIST_RIGHT",
+    "EventCamera",
+    "EventPixels",
+    "PixelState",
+    "Saccades",
+    "SceneSimulator",
+    "SimulatedScene",
+    "add_noise",
+    "add_shot_noise",
+    "log_intensity",
+    "nmnist_path",
+    "random3_path",
+    "simulate_frames",
+]
