@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SKIPPED: dict[str, set[str | int]] = {  # what evlift fills in itself
     "data": set(),
     "model": {"classes", "input_size", "channels", "image_head", "steps"},
-    "method": {"student", "steps"},
+    "method": {"student", "steps", "picture_channels"},
 }
 UNDECISIVE = (
     ("input", "cache"),
@@ -45,10 +45,11 @@ class InputOptions:
             first 300 events of a random third); mixed (one of these at random, evaluation reads the full window).
         encoding: still pictures as sequences: constant (V of HSV copied to all steps; KT's released code) or saccade
             (set in motion through the event simulator; decided here).
-        motion: path of the simulated saccades, random3 or nmnist.
+        motion: path of the simulated motion: random3, nmnist, pan, shake or affine.
         negative: simulated pictures are shown as negatives, as N-MNIST's digits were; false for photographs.
         amplitude: smallest and largest extent of the simulated motion in sensor pixels; null for N-MNIST's.
         threshold: smallest and largest contrast threshold of the simulator in log units; null for N-MNIST's.
+        colour: pictures beside the sequences have three channels; false for one, grey.
         crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
         normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9 or
             log1p, the last three clip by clip.
@@ -65,10 +66,11 @@ class InputOptions:
     size: tuple[int, int] = (28, 28)
     window: Window = "full"
     encoding: Literal["constant", "saccade"] = "constant"
-    motion: Literal["random3", "nmnist"] = "random3"
+    motion: Literal["random3", "nmnist", "pan", "shake", "affine"] = "random3"
     negative: bool = True
     amplitude: tuple[float, float] | None = None
     threshold: tuple[float, float] | None = None
+    colour: bool = False
     crop_to_events: bool = False
     normalise: Literal["quantile", "none", "max", "p99.9", "log1p"] = "quantile"
     quantile: float = 0.99

@@ -12,7 +12,7 @@ class Batch:
     """One step's data; the image side and the event side may show different scenes.
 
     A target is a class [B], or for segmentation a mask [B, H, W] in which 255 is void. Picture, sequence and mask of
-    the image side lie on one pixel grid where they are masks' (a moving picture is shown as it lies when its mask holds).
+    a scene lie on one pixel grid (a moving picture is shown as it lies when its mask holds).
 
     Args:
         image: [B, T, C, H, W] float32, source pictures as event-like sequences (constant or set in motion), or None.

@@ -93,7 +93,7 @@ def digit_masks(
 
     A scene is 2x2 tiles of 34x34 pixels, all of one window of the recordings' common motion; digit c is class c + 1.
     Pixels whose grey lies between ink and paper are void. The mask lies where it explains the window's events
-    best, so it holds at the window's middle. Windows that the registration explains badly (r² under 0.3, about 8 %)
+    best, so it holds at the window's middle. Windows that the registration explains badly (r² under 0.3, about 6 %)
     are left out, in all splits. Which objects meet in a scene is decided by a hash of their ids.
 
     Args:
