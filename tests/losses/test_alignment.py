@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evlift.errors import ConfigError
-from evlift.losses import cka_loss, linear_cka, reverse_gradient
+from evlift.losses import cka_loss, linear_cka, reverse_gradient, scale_gradient
 
 
 def features(seed: int, rows: int, columns: int) -> torch.Tensor:
@@ -110,3 +110,20 @@ def test_reversed_gradient():
     (2 * y).sum().backward()
     assert torch.equal(y, x)
     assert torch.equal(x.grad, torch.full((3,), -2.0))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.1, 0.0, -1.0])
+def test_scaled_gradient(factor):
+    x = torch.randn(3, requires_grad=True)
+    y = scale_gradient(x, factor)
+    y.square().sum().backward()
+    assert torch.equal(y, x)
+    torch.testing.assert_close(x.grad, factor * 2 * x.detach())
+
+
+def test_scaled_gradient_can_be_differentiated_twice():
+    x = torch.ones(3, requires_grad=True)
+    (slope,) = torch.autograd.grad(scale_gradient(x, 0.5).pow(3).sum(), x, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(slope.detach(), torch.full((3,), 1.5))
+    torch.testing.assert_close(curvature, torch.full((3,), 1.5))  # ½·(½·6x): both passes go through the scale

@@ -15,6 +15,7 @@ from torch import Tensor
 from evlift.errors import ConfigError
 
 KINDS = ("locations", "samples")
+SILENT = 1e-4  # of the longest node of a graph
 
 
 def kd_loss(
@@ -131,8 +132,8 @@ def affinity_loss(
         tensor(True)
 
     `mean |A_ij(teacher) - A_ij(student)|^power` over all pairs of nodes, then over the batch. It is blind to
-    rotations of the channels and to scale. A node without features is similar to nothing, itself included,
-    and has no gradient.
+    rotations of the channels and to scale. A node without features, below 1e-4 of the longest of its graph,
+    is similar to nothing, itself included, and has no gradient.
 
     Args:
         student: features [B, F, h, w].
@@ -273,13 +274,11 @@ def _log_histogram(logits: Tensor) -> Tensor:
 
 
 def _unit(nodes: Tensor, detach_norm: bool) -> Tensor:
-    """Rows of length 1: [B, n, F] → [B, n, F]; a row that is nothing beside the longest stays near 0."""
+    """Rows of length 1: [B, n, F] → [B, n, F]; a row that is nothing beside the longest becomes 0."""
     length = nodes.norm(dim=-1, keepdim=True)  # [B, n, 1]
-    if detach_norm:
-        length = length.detach()
-    # Below the floor the gradient of a cosine, 1 / length, would drown those of all other nodes.
-    length = torch.maximum(length, 1e-6 * length.detach().amax(dim=1, keepdim=True))
-    return nodes / length.masked_fill(length == 0, torch.inf)
+    # The gradient of a cosine, 1 / length, of a nearly silent row would drown those of all the others.
+    silent = length.detach() <= SILENT * length.detach().amax(dim=1, keepdim=True)
+    return nodes / (length.detach() if detach_norm else length).masked_fill(silent, torch.inf)
 
 
 def _grid(student: torch.Size, teacher: torch.Size, nodes: int) -> tuple[int, int]:
