@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet18-snn": {"width": 0.125, "input_size": 16},
     "timm": {"input_size": 32, "steps": 3},
     "convnet": {"input_size": 16, "steps": 3},
+    "unet": {"input_size": (19, 24), "steps": 3, "width": 0.25},
+    "spiking-unet": {"input_size": (19, 24), "width": 0.25},
+    "smp": {"input_size": (33, 40), "steps": 3},
 }
 NAMES = model_names()
 
@@ -41,7 +45,8 @@ def test_shapes(name: str, batch: int, head: str) -> None:
     x = clip(net, batch)
     out = net.eval()(x, head=head, taps=True)
     steps = out.logits.shape[1]
-    assert out.logits.shape == (batch, steps, net.classes)
+    pixels = net.input_size if net.task == "segmentation" else ()
+    assert out.logits.shape == (batch, steps, net.classes, *pixels)
     assert steps in (1, x.shape[1])
     assert out.potential.shape[:2] == (batch, steps)
     assert out.potential.ndim == 3
@@ -55,7 +60,7 @@ def test_shapes(name: str, batch: int, head: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_and_silence_are_fine(name: str) -> None:
-    net = small(name, **({"steps": 1} if name in ("timm", "convnet") else {}))
+    net = small(name, **({"steps": 1} if "steps" in SMALL.get(name, {}) else {}))
     x = torch.zeros_like(clip(net, steps=1)).requires_grad_()
     out = net(x)
     out.logits.square().mean().backward()
@@ -93,7 +98,9 @@ def test_inference_keeps_nothing_else(name: str) -> None:
     torch.testing.assert_close(student.eval()(x).logits, net(x).logits)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if "separate_bn" in inspect.signature(MODELS[n]).parameters]
+)
 def test_statistics_of_the_image_head_are_its_own(name: str) -> None:
     net: Any = small(name, separate_bn=True)
     x = clip(net)

@@ -26,17 +26,18 @@ def create_model(name: str, **options: Any) -> nn.Module:
         >>> encoder = create_model("timm:resnet18", classes=10, channels=2, steps=6, input_size=48)
 
     Args:
-        name: a name of :func:`model_names`; "timm:resnet18" is short for "timm" with `encoder="resnet18"`.
+        name: a name of :func:`model_names`; "timm:resnet18" is short for "timm" with `encoder="resnet18"`,
+            "smp:unet" for "smp" with `arch="unet"`.
         options: keywords of the network's constructor.
 
     Raises:
         ConfigError: unknown name or option, or an option out of its range; nothing has been built then.
     """
     model_names()
-    name, _, encoder = name.partition(":")
-    if encoder:
-        options["encoder"] = encoder
+    name, _, short = name.partition(":")
     factory = MODELS[name]
+    if short:
+        options[_short_option(name)] = short
     known = [key for key in inspect.signature(factory).parameters if key != "self"]
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -46,6 +47,25 @@ def create_model(name: str, **options: Any) -> nn.Module:
 
 def model_names() -> list[str]:
     """The names that :func:`create_model` knows, sorted."""
-    for module in ("spiking", "ann"):
+    for module in ("spiking", "ann", "segmentation", "composite"):
         importlib.import_module(f"evlift.models.{module}")
     return MODELS.names()
+
+
+def check_task(network: nn.Module, task: str) -> None:
+    """Raise ConfigError unless `network` is one for `task`, "recognition" or "segmentation"."""
+    found = getattr(network, "task", task)
+    if found != task:
+        names = (name for name in model_names() if getattr(MODELS[name], "task", None) == task)
+        raise ConfigError(
+            f"Expected a network for {task}, because the data's labels are for that, but got "
+            f"{type(network).__name__} for {found}. Use one of {', '.join(names)}."
+        )
+
+
+def _short_option(name: str) -> str:
+    """The option that stands after the colon of a short form."""
+    option = getattr(MODELS[name], "short", None)
+    if option is None:
+        raise ConfigError(f"Expected no colon after '{name}', because timm and smp alone have short forms.")
+    return option

@@ -24,7 +24,7 @@ from evlift.models.modes import (
 
 
 class FrameNet(nn.Module):
-    """Base of the conventional networks: merges frames into channels, then `feature_map` and `logits`.
+    """Base of the conventional networks: merges frames into channels, then `feature_map`, `pooled` and `logits`.
 
     Example:
         >>> net = create_model("convnet", classes=10, channels=2, steps=6, input_size=34)
@@ -62,10 +62,15 @@ class FrameNet(nn.Module):
         """[B, F'] → [B, K]."""
         raise NotImplementedError
 
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature map → logits [B, K] and pooled features [B, F']."""
+        pooled = self.pooled(features)
+        return self.logits(pooled), pooled
+
     def forward(
         self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
     ) -> SpikingOutput:
-        """[B, T, C, H, W] → logits [B, 1, K].
+        """[B, T, C, H, W] → logits [B, 1, K], for segmentation [B, 1, K, H, W].
 
         With `taps` the pooled features are the `potential` [B, 1, F'], and the feature map is the `spikes`
         [B, 1, F, h, w], None where the encoder has no such map.
@@ -79,8 +84,8 @@ class FrameNet(nn.Module):
             raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
         with statistics(self, head):
             features = self.feature_map(x.flatten(1, 2))  # [B, T, C, H, W] → [B, T·C, H, W]
-            pooled = self.pooled(features)
-            logits = self.logits(pooled).unsqueeze(1)  # [B, K] → [B, 1, K]
+            logits, pooled = self.read(features)
+        logits = logits.unsqueeze(1)  # [B, K] → [B, 1, K]
         if not taps:
             return SpikingOutput(logits, None, None, [])
         is_map = features.ndim == 4 and features.shape[1] == self.features
@@ -155,6 +160,8 @@ class TimmNet(FrameNet):
             stem over the channels.
         classes, channels, steps, input_size, separate_bn: see :class:`FrameNet`.
     """
+
+    short: ClassVar[str] = "encoder"  # what "timm:..." stands for
 
     def __init__(
         self,

@@ -33,10 +33,12 @@ class SpikingOutput(NamedTuple):
     """What a network returns.
 
     Args:
-        logits: [B, T, K]; the prediction is their mean over T.
+        logits: [B, T, K], for segmentation [B, T, K, H, W]; the prediction is their mean over T.
         potential: [B, T, F], for alignment: potential after the reset of the last conv LIF (VGG-SNN) or
-            of the FC LIF (SCNN), or the pooled BN output (ResNet), flattened; None unless `taps=True`.
-        spikes: [B, T, C, h, w], spikes of the last spiking conv block; None unless `taps=True`.
+            of the FC LIF (SCNN), or the pooled BN output (ResNet), flattened; a segmentation network's is the mean
+            over the picture; None unless `taps=True`.
+        spikes: [B, T, C, h, w], spikes of the last spiking conv block, the last feature map before the head of a
+            conventional network; None unless `taps=True`.
         state: one potential [B, ...] a neuron layer after the last step, to be passed back as `state=`;
             it carries gradients, so detach it to cut back-propagation through time.
     """
@@ -156,7 +158,7 @@ class SpikingNet(nn.Module, ABC):
         self.features: int = 0  # channels of SpikingOutput.spikes; set by build
         flat = self.build()
         names = HEADS if self.two_heads and image_head else HEADS[:1]
-        self.heads = nn.ModuleDict({name: nn.Linear(flat, classes) for name in names})
+        self.heads = nn.ModuleDict({name: self.classifier(flat) for name in names})
         self.initialise()
         if separate_bn:
             add_image_statistics(self)
@@ -173,6 +175,14 @@ class SpikingNet(nn.Module, ABC):
     def encode(self, xs: Sequence[Tensor], run: Run) -> None:
         """T tensors [B, C, H, W] → features, potentials and spikes, left in `run`."""
 
+    def classifier(self, flat: int) -> nn.Module:
+        """A head for `flat` features."""
+        return nn.Linear(flat, self.classes)
+
+    def read(self, head: nn.Module, features: Sequence[Tensor]) -> Tensor:
+        """T tensors of features [B, F] → logits [B, T, K]."""
+        return head(torch.stack(list(features), 1))  # T × [B, F] → [B, T, F] → [B, T, K]
+
     def forward(
         self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
     ) -> SpikingOutput:
@@ -181,8 +191,7 @@ class SpikingNet(nn.Module, ABC):
         run = Run(list(state) if state is not None else [None] * self.layers)
         with statistics(self, head):
             self.encode(x.unbind(1), run)
-        features = torch.stack(run.features, 1)  # T × [B, F] → [B, T, F]
-        logits = self.heads[head if head in self.heads else "event"](features)  # [B, T, F] → [B, T, K]
+        logits = self.read(self.heads[head if head in self.heads else "event"], run.features)
         potential = torch.stack([v.flatten(1) for v in run.potentials], 1) if taps else None
         spikes = torch.stack(run.spikes, 1) if taps else None
         return SpikingOutput(logits, potential, spikes, run.left)

@@ -18,6 +18,7 @@ from evlift.models.base import (
     StepNorm,
     recommended_precision,
 )
+from evlift.models.neurons import Trace
 
 __all__ = [
     "SCNN",
@@ -79,11 +80,15 @@ class SCNN(SpikingNet):
 class ConvBlock(nn.Module):
     """3×3 convolution, normalisation, neuron."""
 
-    def __init__(self, net: SpikingNet, in_channels: int, out_channels: int) -> None:
+    def __init__(self, net: SpikingNet, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = net.conv(in_channels, out_channels, padding=1)
+        self.conv = net.conv(in_channels, out_channels, stride=stride, padding=1)
         self.norm = net.norm(out_channels)
         self.neuron = net.neuron()
+
+    def run(self, net: SpikingNet, xs: Sequence[Tensor], run: Run) -> Trace:
+        """T tensors [B, C, h, w] → spikes and potentials of as many steps."""
+        return run.fire(self.neuron, self.norm.over_time(net.over_time(self.conv, xs)))
 
 
 @MODELS.register("vgg-snn")
@@ -116,8 +121,7 @@ class VGGSNN(SpikingNet):
                 xs = list(self.over_time(self.pool, xs))  # [B, C, h, w] → [B, C, h/2, w/2]
                 continue
             block: Any = next(blocks)
-            currents = block.norm.over_time(self.over_time(block.conv, xs))
-            trace = run.fire(block.neuron, currents)
+            trace = block.run(self, xs, run)
             xs = trace.spikes
         run.potentials, run.spikes = trace.potentials, trace.spikes
         run.features = [x.flatten(1) for x in xs]  # [B, C, h, w] → [B, C·h·w]
