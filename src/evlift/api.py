@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evlift.engine.train import Report
     from evlift.events import Reader
     from evlift.methods.base import Method
+    from evlift.methods.teacher import Teacher
     from evlift.models.cost import Cost
 
 SourceOfRecipe = Recipe | Mapping[str, Any] | str | Path
@@ -76,16 +77,21 @@ def create_task(recipe: Recipe) -> TransferTask:
 
 def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> nn.Module:
     """The student that a recipe names; for inference without what only training needs."""
+    from evlift.methods import METHODS
     from evlift.models import MODELS, create_model
 
     options: dict[str, Any] = {**recipe.model, "classes": classes}
     known = inspect.signature(MODELS[recipe.model["name"]]).parameters
+    reads_pictures = METHODS[recipe.method["name"]].reads == "pictures"  # type: ignore[attr-defined]
     filled = {
         "input_size": recipe.input.size,
-        "channels": 2,
-        "steps": recipe.input.steps,
-        "image_head": not inference,
+        "channels": picture_channels(recipe) if reads_pictures else 2,
+        "picture_channels": picture_channels(recipe),
+        "steps": 1 if reads_pictures else recipe.input.steps,
+        "image_head": METHODS[recipe.method["name"]].image_head and not inference,  # type: ignore[attr-defined]
     }
+    if inference and "separate_bn" in known:
+        options["separate_bn"] = False
     options |= {name: value for name, value in filled.items() if name in known}
     return create_model(**options)
 
@@ -96,16 +102,61 @@ def build_method(recipe: Recipe, task: TransferTask) -> Method:
 
     options = dict(recipe.method)
     name = options.pop("name")
-    if "steps" in method_options(name):
-        options["steps"] = recipe.input.steps
+    filled = {"steps": recipe.input.steps, "picture_channels": picture_channels(recipe)}
+    options |= {option: value for option, value in filled.items() if option in method_options(name)}
+    if isinstance(options.get("teacher"), str) and Path(options["teacher"], "config.yaml").is_file():
+        options["teacher"] = trained_teacher(options["teacher"], recipe, task)
     return create_method(name, build_network(recipe, len(task.classes)), **options)
+
+
+def picture_channels(recipe: Recipe) -> int:
+    """P, the channels of the pictures that image networks see."""
+    return 3 if recipe.input.colour else 1
+
+
+def trained_teacher(folder: str | Path, recipe: Recipe, task: TransferTask) -> Teacher:
+    """The image network of a finished run as a teacher.
+
+    Raises:
+        DataError: the run reads events, or other classes, or pictures of another kind.
+    """
+    from evlift.errors import DataError
+    from evlift.methods import METHODS
+    from evlift.methods.teacher import Teacher
+
+    trained = open_run(folder)
+    name = trained.recipe.method["name"]
+    if METHODS[name].reads != "pictures":  # type: ignore[attr-defined]
+        raise DataError(
+            f"Expected a teacher that reads pictures, but {folder} was trained by '{name}'. Use 'image-model'."
+        )
+    mapped = recipe.method.get("teacher_map")
+    if not mapped and trained.classes != task.classes:
+        raise DataError(
+            f"Expected a teacher of the classes {', '.join(task.classes)}, but {folder} knows "
+            f"{', '.join(trained.classes)}. Give method.teacher_map."
+        )
+    if picture_channels(trained.recipe) != picture_channels(recipe):
+        raise DataError(f"Expected input.colour as in {folder}, but got {recipe.input.colour}.")
+    return Teacher(trained.network, trained=True, size=trained.recipe.input.size, class_map=mapped)
 
 
 def build_feeder(recipe: Recipe, task: TransferTask, method: Method) -> Feeder:
     """Batches of the task for the method."""
+    return feeder_kind(task)(
+        task, recipe.input, method, batch_size=recipe.train.batch_size, seed=recipe.train.seed
+    )
+
+
+def feeder_kind(task: TransferTask) -> type[Feeder]:
+    """The feeder of a task of its kind: recognition or segmentation."""
+    if task.segments:
+        from evlift.datasets.scene_feeder import SceneFeeder
+
+        return SceneFeeder  # type: ignore[return-value]
     from evlift.datasets.transfer import Feeder
 
-    return Feeder(task, recipe.input, method, batch_size=recipe.train.batch_size, seed=recipe.train.seed)
+    return Feeder
 
 
 @dataclass(frozen=True)
@@ -188,15 +239,20 @@ def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:
     Raises:
         DataError: the task's splits are not those of the run.
     """
-    from evlift.datasets.transfer import Encoder, Feeder
+    from evlift.datasets.scene_encoder import SceneEncoder
+    from evlift.datasets.transfer import Encoder
     from evlift.engine.run import check_split
     from evlift.methods import METHODS
 
     check_split(trained.run, task, trained.record["split"])
-    recipe = trained.recipe
-    encoder = Encoder(recipe.input, task.sensor_size, trained.record["count_scale"])
+    recipe, scale = trained.recipe, trained.record["count_scale"]
+    encoder: Any = (
+        SceneEncoder.of(task, recipe.input, scale)
+        if task.segments
+        else Encoder(recipe.input, task.sensor_size, scale)
+    )
     method: type[Method] = METHODS[recipe.method["name"]]  # type: ignore[assignment]
-    return Feeder(
+    return feeder_kind(task)(
         task,
         recipe.input,
         method,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
+from evlift.errors import DataError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -40,3 +42,9 @@ class Batch:
             if isinstance(value, Tensor):
                 moved[item.name] = value.to(device, non_blocking=True)  # type: ignore[call-overload]
         return replace(self, **moved)
+
+    def of_pictures(self) -> Batch:
+        """The pictures alone as sequences of one step [B, 1, P, H, W], for networks that read pictures."""
+        if self.picture is None:
+            raise DataError("Expected a batch with pictures, but got none.")
+        return Batch(image=self.picture.unsqueeze(1), image_target=self.image_target, names=self.names)

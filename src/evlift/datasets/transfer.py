@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from evlift.augment import Geometry, RandomGeometry, drop_events
 from evlift.datasets.base import Batch
@@ -83,26 +84,66 @@ class Encoder:
 
     def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
         """[T, 2, H, W] frames of one window of a recording."""
-        if augment and self.options.drop:
-            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng)
-        frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
-        return self._moved(frames, rng) if augment else frames
+        return self._events(stream, rng, augment=augment, window=window)[0]
 
     def picture(
         self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
     ) -> Tensor:
         """[T, 2, H, W] sequence of a still picture [H', W'] or [H', W', 3]: V of HSV repeated, or set in motion."""
+        return self._sequence(picture, rng, augment=augment, window=window)[0]
+
+    def pair(
+        self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
+    ) -> tuple[Tensor, Tensor]:
+        """The sequence [T, 2, H, W] of a picture, and its :meth:`view` under the same geometry."""
+        sequence, geometry = self._sequence(picture, rng, augment=augment, window=window)
+        return sequence, geometry(self.view(picture))
+
+    def view(self, picture: NDArray[np.uint8]) -> Tensor:
+        """[P, H, W] in 0..1: a picture [H', W'(, 3)] as large on the sensor as the simulator shows it, at rest."""
+        shown = picture if picture.ndim == 3 else picture[:, :, None]
+        if not self.options.colour and shown.shape[2] == 3:
+            shown = shown @ np.float32([0.299, 0.587, 0.114])[:, None]
+        channels = 3 if self.options.colour else 1
+        x = torch.from_numpy(shown.astype(np.float32) / 255).permute(2, 0, 1)  # [H', W', P] → [P, H', W']
+        margin = 2 * self._simulator.margin
+        fit = min((side - margin) / size for side, size in zip(self.sensor_size, x.shape[1:], strict=True))
+        room = [
+            max(1, round(size / side * fit * old))
+            for size, side, old in zip(self.options.size, self.sensor_size, x.shape[1:], strict=True)
+        ]
+        x = resize(x, (room[0], room[1])).clamp(0, 1)
+        top, left = ((size - old) // 2 for size, old in zip(self.options.size, room, strict=True))
+        bottom, right = self.options.size[0] - room[0] - top, self.options.size[1] - room[1] - left
+        x = pad(x, (left, right, top, bottom), mode="replicate")
+        return x.expand(channels, *x.shape[1:]).contiguous()
+
+    def _events(
+        self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str
+    ) -> tuple[Tensor, Geometry]:
+        if augment and self.options.drop:
+            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng)
+        frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
+        return self._moved(frames, rng, augment)
+
+    def _sequence(
+        self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
+    ) -> tuple[Tensor, Geometry]:
         value = picture.max(axis=2) if picture.ndim == 3 else picture  # V of HSV is the largest of R, G, B
         if self.options.encoding == "saccade":
-            return self.events(self._simulator(value, rng), rng, augment=augment, window=window)
+            return self._events(self._simulator(value, rng), rng, augment=augment, window=window)
         still = resize(torch.from_numpy(value.astype(np.float32) / 255)[None], self.options.size)  # [1, H, W]
-        still = self._moved(still, rng) if augment else still
-        return still.expand(self.options.steps, 2, *still.shape[-2:]).contiguous()  # [T, 2, H, W]
+        still, geometry = self._moved(still, rng, augment)
+        return still.expand(self.options.steps, 2, *still.shape[-2:]).contiguous(), geometry  # [T, 2, H, W]
 
-    def _moved(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
-        """One random shift, flip, rotation and zoom of all frames [..., H, W]."""
-        geometry = self._geometry.sample(rng, self.options.size)
-        return frames if geometry == self._still else geometry(frames)
+    def moved(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
+        """Frames or a picture [..., H, W] under one random shift, flip, rotation and zoom."""
+        return self._moved(frames, rng, augment=True)[0]
+
+    def _moved(self, frames: Tensor, rng: np.random.Generator, augment: bool) -> tuple[Tensor, Geometry]:
+        """One random shift, flip, rotation and zoom of all frames [..., H, W]; none without `augment`."""
+        geometry = self._geometry.sample(rng, self.options.size) if augment else self._still
+        return frames if geometry == self._still else geometry(frames), geometry
 
 
 def select_window(stream: EventStream, window: str, rng: np.random.Generator) -> EventStream:
@@ -151,23 +192,24 @@ class Feeder:
     ) -> None:
         self.task, self.options, self.method = task, options, method
         self.batch_size, self.seed = batch_size, seed
+        self._recordings = task.train if method.uses_event_labels else task.unlabelled
         self._check()
-        self._train_targets, self._source_targets = task.train.targets, task.source.targets
+        self._train_targets, self._source_targets = self._recordings.targets, task.source.targets
         self._cache = Cache(options.cache) if options.cache else None
         self._by_class = [np.flatnonzero(self._source_targets == c) for c in range(len(task.classes))]
         self.encoder = encoder or Encoder(options, task.sensor_size).fit(self._train)
 
     @cached_property
     def _train(self) -> list[EventStream]:
-        """The training recordings, kept in memory."""
-        return [self.task.train.load(i) for i in range(len(self.task.train))]
+        """The training recordings, kept in memory; a label-free method gets the unlabelled ones."""
+        return [self._recordings.load(i) for i in range(len(self._recordings))]
 
     def _check(self) -> None:
         """Refuse a task that cannot feed the method."""
         name = getattr(self.method, "__name__", type(self.method).__name__)
-        if self.method.uses_events and len(self.task.train) == 0:
+        if self.method.uses_events and len(self._recordings) == 0:
             raise DataError(f"{name} needs training recordings, but the task has none.")
-        if self.method.uses_images and len(self.task.source) == 0:
+        if (self.method.uses_images or self.method.uses_pictures) and len(self.task.source) == 0:
             raise DataError(f"{name} needs source pictures, but the task has none.")
         if self.method.pairing == "category":
             missing = sorted(set(self.task.train.targets) - set(self.task.source.targets))
@@ -185,7 +227,7 @@ class Feeder:
         if self.method.uses_events:
             recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
             parts |= self._event_side(recordings, step)
-        if self.method.uses_images:
+        if self.method.uses_images or self.method.uses_pictures:
             parts |= self._image_side(positions, recordings, step)
         return Batch(**parts)
 
@@ -213,14 +255,28 @@ class Feeder:
             chosen = np.array([rng.choice(pool) for rng, pool in zip(generators, pools, strict=True)])
         else:
             chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
-        clips = [
-            self.encoder.picture(self.task.source.load(int(i)), rng, augment=True, window=self.options.window)
-            for i, rng in zip(chosen, generators, strict=True)
-        ]
-        return {
-            "image": torch.stack(clips),
-            "image_target": torch.from_numpy(self._source_targets[chosen]),
+        parts: dict[str, Any] = {"image_target": torch.from_numpy(self._source_targets[chosen])}
+        if not self.method.uses_images:
+            return parts | {
+                "picture": torch.stack(
+                    [self._view(int(i), rng) for i, rng in zip(chosen, generators, strict=True)]
+                )
+            }
+        options = {"augment": True, "window": self.options.window}
+        pictures = ((self.task.source.load(int(i)), rng) for i, rng in zip(chosen, generators, strict=True))
+        if not self.method.uses_pictures:
+            return parts | {
+                "image": torch.stack([self.encoder.picture(*drawn, **options) for drawn in pictures])
+            }
+        pairs = [self.encoder.pair(*drawn, **options) for drawn in pictures]
+        return parts | {
+            "image": torch.stack([a for a, _ in pairs]),
+            "picture": torch.stack([b for _, b in pairs]),
         }
+
+    def _view(self, index: int, rng: np.random.Generator) -> Tensor:
+        """[P, H, W], an augmented source picture."""
+        return self.encoder.moved(self.encoder.view(self.task.source.load(index)), rng)
 
     def evaluation(self, split: str, *, window: str | None = None, batch_size: int = 100) -> Iterator[Batch]:
         """The recordings of a split ("train", "unlabelled", "val", "test") or the held-out pictures ("source_val").
@@ -237,8 +293,11 @@ class Feeder:
             clips = [self._clip(items, i, window) for i in rows]
             target = torch.from_numpy(items.targets[rows.start : rows.stop])
             names = tuple(items[i].name for i in rows)
-            key = "image_target" if side == "image" else "event_target"
-            yield Batch(**{side: torch.stack(clips), key: target, "names": names})  # type: ignore[arg-type]
+            if side == "events":
+                yield Batch(events=torch.stack(clips), event_target=target, names=names)
+                continue
+            views = torch.stack([self.encoder.view(items.load(i)) for i in rows])
+            yield Batch(image=torch.stack(clips), picture=views, image_target=target, names=names)
 
     def _clip(self, items: Images | Recordings, index: int, window: str) -> Tensor:
         """[T, 2, H, W], one item without augmentation, from the cache if the recipe names one."""

@@ -178,7 +178,7 @@ class Trainer:
             values = {name: float(value.detach()) for name, value in output.parts.items()}
             values["loss"] = float(output.loss.detach())
             log.scalars(done, phase.name, "train", values)
-        if last or (self.options.eval_every and done % self.options.eval_every == 0):
+        if last or (phase.student and self.options.eval_every and done % self.options.eval_every == 0):
             values["val"] = self._evaluate(phase, log)
             for name, clips in output.outputs.items():
                 if clips.ndim == 5:  # [B, T, C, H, W]
@@ -194,9 +194,10 @@ class Trainer:
     def _evaluate(self, phase: Phase, log: RunLog) -> float:
         """Accuracy on val; keeps the student if it is the best so far, or always where the last is kept."""
         student = self.averaged_student()
-        evaluation = run_network(
-            student, self.feeder.evaluation(selection_split(self.method)), device=self.fabric.device
-        )
+        batches = self.feeder.evaluation(selection_split(self.method))
+        if self.method.reads == "pictures":
+            batches = (batch.of_pictures() for batch in batches)
+        evaluation = run_network(student, batches, device=self.fabric.device)
         accuracy = evaluation.metrics.accuracy
         log.scalars(self.state.step, phase.name, "val", {"accuracy": accuracy})
         better = accuracy > self.state.best
@@ -253,7 +254,7 @@ class Trainer:
             "sensor_size": list(task.sensor_size),
             "split": task.split,
             "data": task.describe(),
-            "selected_on": selection_split(self.method),
+            "selected_on": "last step" if self.options.keep == "last" else selection_split(self.method),
             "val_accuracy": self.state.kept,
             "kept_step": self.state.kept_step,
             "steps": self.state.step,

@@ -9,7 +9,14 @@ from typing import Any
 from torch import nn
 
 from evlift.errors import ConfigError
-from evlift.methods import baselines, kt, tmkt  # noqa: F401  (they fill the registry)
+from evlift.methods import (  # noqa: F401  (they fill the registry)
+    baselines,
+    evdistill,
+    image_first,
+    kt,
+    self_training,
+    tmkt,
+)
 from evlift.methods.base import METHODS, Method, Phase, Progress, StepOutput
 
 __all__ = ["METHODS", "Method", "Phase", "Progress", "StepOutput", "create_method", "method_options"]

@@ -25,10 +25,12 @@ class Phase:
     Args:
         name: what the logs call it.
         share: fraction of the run's optimiser steps; the shares of a method sum to 1.
+        student: the student learns in it, so that it is worth judging meanwhile.
     """
 
     name: str
     share: float = 1.0
+    student: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Method(nn.Module, ABC):
         uses_pictures: a batch must carry `picture` [B, P, H, W] and `image_target`.
         uses_events: a batch must carry `events` [B, T, C, H, W].
         uses_event_labels: a batch must carry `event_target`.
+        reads: what the student reads, "events" (with T steps) or "pictures" (one step of P channels).
         image_head: the student has a classifier of its own for image sequences, where its kind can have one.
         pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are
             independent.
@@ -102,6 +105,7 @@ class Method(nn.Module, ABC):
     uses_pictures: bool = False
     uses_events: bool = False
     uses_event_labels: bool = False
+    reads: ClassVar[str] = "events"
     image_head: ClassVar[bool] = True
     pairing: ClassVar[str] = "none"
 

@@ -1,0 +1,385 @@
+"""EvDistill: from an image teacher and unlabelled, unpaired events to an event network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evlift.errors import ConfigError, DataError
+from evlift.losses.adversarial import (
+    gradient_penalty,
+    wgan_critic_loss,
+    wgan_generator_loss,
+)
+from evlift.losses.alignment import scale_gradient
+from evlift.losses.distill import (
+    activity_mask,
+    affinity_loss,
+    class_distribution_loss,
+    class_histogram,
+    confidence_weight,
+    consistency_loss,
+    entropy,
+    kd_loss,
+    mutual_loss,
+)
+from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
+from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, occupancy
+from evlift.methods.kt import check_weight
+from evlift.methods.self_training import AveragedTeacher
+from evlift.methods.teacher import TEACH, Seen, TaughtMethod, frozen
+from evlift.models.reconstruction import ScoreCritic, VectorCritic
+
+if TYPE_CHECKING:
+    from evlift.datasets.base import Batch
+
+Matching = Literal["scores", "classes", "features", "off"]
+Nodes = Literal["locations", "samples"]
+PENALTY = 10.0
+
+
+@METHODS.register("evdistill")
+class EvDistill(TaughtMethod):
+    """Crafted pairs in both directions, distilled by logits, affinity graphs and matched distributions.
+
+    Example:
+        >>> method = EvDistill(student, steps=1, picture_channels=3, teacher="unet")  # doctest: +SKIP
+
+    Phases: the teacher on the labelled pictures; the generators alone; everything together. In the last one
+
+    - P1, image-anchored: T sees the picture x, S its crafted events ê with the label: task, KD, affinity;
+    - P2, event-anchored: S sees real events e, T their crafted picture x̂: KD, affinity;
+    - P3, where recordings have aligned frames and `mutual` > 0: T and S teach each other's predictions.
+
+    Two traps are guarded. S and G_I together could make T(x̂) constant: the gradient of P2 into G_I is scaled by
+    `kd_to_generator`, and the log shows `teacher_entropy`, the entropy of the classes T sees in x̂. Crafted events fill
+    more pixels than real ones: the student should have statistics of its own for them (the model's `separate_bn`), and
+    the log shows the occupancy of both.
+
+    Args:
+        student: a network of evlift; inference needs it alone.
+        steps: number T of time steps.
+        picture_channels: P, 1 for grey and 3 for colour.
+        teacher: a name (``convnet``, ``unet``, ``timm:NAME``, ``smp:NAME``), the folder of a run, or a module.
+        teacher_share: share of the optimiser steps that train the teacher, if it does not come trained.
+        teacher_pretrained: start a named teacher from published weights.
+        teacher_map: the student's class for each class of the teacher, 255 for none.
+        reconstruction_share: share of the other steps that train the generators alone.
+        generation: pictures become events ``learned``, by ``physics`` (the simulator), or ``mixed``.
+        bmr: generators at all; without them P1 has simulated events and P2 does not exist.
+        task: weight of the label loss on crafted events.
+        kd: weight of the logit distillation on both pairs.
+        temperature: of the distillation; default 4 for recognition, 1 for segmentation.
+        ag: weight of the affinity graph.
+        nodes: largest number of its nodes.
+        affinity: nodes are ``locations`` of the feature map, or the ``samples`` of the batch.
+        da: weight of distribution matching.
+        matching: critic on ``scores`` (segmentation), class distributions (``classes``), critic on ``features``, or
+            ``off``; default: scores for segmentation, classes for recognition.
+        matching_start: share of the joint phase before it sets in.
+        dsc: weight of dynamic semantic consistency, which trains the generators.
+        adversarial: weight of the generators' GAN losses.
+        cycle: weight of their cycle.
+        kd_to_generator: factor on the gradient of P2 into G_I.
+        confidence: P2 counts locations in proportion to the teacher's probability, none below this; 0 counts all alike.
+        active_only: P2 of a segmentation counts only pixels within 4 of an event.
+        mutual: weight of mutual distillation with aligned frames.
+        averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
+        averaged_threshold: its answers below this probability do not count.
+        averaged_start: share of the joint phase before it sets in.
+        generator_width, generator_blocks: of both generators.
+        generator_lr: of generators and critics.
+        tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
+        tet_lambda: as there.
+
+    Raises:
+        ConfigError: options that contradict each other.
+
+    Source: Wang et al., CVPR 2021 (arXiv 2111.12341; published summary). Weights 10, 20, 0.1, 0.01 and 10: released
+    configuration. DSC, critics and score maps: the public code that the configuration matches. Guards, phases,
+    temperature, recognition's forms and what is marked so above: decided here.
+    """
+
+    uses_events = True
+
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        steps: int,
+        picture_channels: int = 1,
+        teacher: str | nn.Module = "convnet",
+        teacher_share: float = 0.2,
+        teacher_pretrained: bool = False,
+        teacher_map: Sequence[int] | None = None,
+        reconstruction_share: float = 0.25,
+        generation: Generation = "learned",
+        bmr: bool = True,
+        task: float = 10.0,
+        kd: float = 20.0,
+        temperature: float | None = None,
+        ag: float = 0.1,
+        nodes: int = 512,
+        affinity: Nodes = "locations",
+        da: float = 0.01,
+        matching: Matching | None = None,
+        matching_start: float = 0.125,
+        dsc: float = 1.0,
+        adversarial: float = 1.0,
+        cycle: float = 10.0,
+        kd_to_generator: float = 0.1,
+        confidence: float = 0.0,
+        active_only: bool = False,
+        mutual: float = 0.0,
+        averaged: float = 0.0,
+        averaged_threshold: float = 0.9,
+        averaged_start: float = 0.2,
+        generator_width: int = 16,
+        generator_blocks: int = 2,
+        generator_lr: float = GAN_LR,
+        tet: bool = True,
+        tet_lambda: float = 1e-3,
+    ) -> None:
+        super().__init__(
+            student,
+            picture_channels=picture_channels,
+            teacher=teacher,
+            teacher_share=teacher_share,
+            teacher_pretrained=teacher_pretrained,
+            teacher_map=teacher_map,
+            tet=tet,
+            tet_lambda=tet_lambda,
+        )
+        self.segments = getattr(student, "task", "recognition") == "segmentation"
+        weights = {
+            "task": task,
+            "kd": kd,
+            "ag": ag,
+            "da": da,
+            "dsc": dsc,
+            "mutual": mutual,
+            "averaged": averaged,
+        }
+        self.weights = {name: check_weight(name, value) for name, value in weights.items()}
+        self.temperature = temperature or (1.0 if self.segments else 4.0)
+        self.nodes, self.affinity = nodes, affinity
+        self.kd_to_generator = check_weight("kd_to_generator", kd_to_generator)
+        self.confidence, self.active_only = confidence, active_only
+        self.matching, self.matching_start = self._matching(matching), matching_start
+        self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
+        self._check(bmr, generation, reconstruction_share)
+        self.uses_images = generation != "learned"
+        self.reconstruction_share = reconstruction_share if bmr else 0.0
+        channels, size = int(student.channels) * steps, tuple(student.input_size)
+        self.reconstruction = (
+            Reconstruction(
+                channels,
+                picture_channels,
+                size,
+                generation=generation,
+                adversarial=adversarial,
+                cycle=cycle,
+                width=generator_width,
+                blocks=generator_blocks,
+                lr=generator_lr,
+            )
+            if bmr
+            else None
+        )
+        self.output_critic = self._output_critic()
+        self.average = AveragedTeacher(student, 0.99) if averaged else None
+
+    def _matching(self, wanted: Matching | None) -> Matching:
+        if not self.weights["da"]:
+            return "off"
+        kind = wanted or ("scores" if self.segments else "classes")
+        if kind not in ("scores", "classes", "features", "off"):
+            raise ConfigError(f"Expected `matching` scores, classes, features or off, but got '{kind}'.")
+        if kind == "scores" and not self.segments:
+            raise ConfigError(
+                "Expected matching='classes' or 'features' for recognition, which has no score maps, but got 'scores'."
+            )
+        return kind
+
+    def _check(self, bmr: bool, generation: str, reconstruction_share: float) -> None:
+        if not 0 <= reconstruction_share < 1:
+            raise ConfigError(f"Expected `reconstruction_share` in [0, 1), but got {reconstruction_share}.")
+        if not bmr and generation != "physics":
+            raise ConfigError(
+                f"Expected generation='physics' with bmr=False: nothing else crafts events, but got '{generation}'."
+            )
+        for name in ("confidence", "averaged_threshold", "averaged_start", "matching_start"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"Expected `{name}` in [0, 1), but got {getattr(self, name)}.")
+        if self.active_only and not self.segments:
+            raise ConfigError(
+                "Expected active_only=False for recognition, which has no pixels to choose from."
+            )
+
+    def _output_critic(self) -> nn.Module | None:
+        if self.matching == "scores":
+            return ScoreCritic(self.student.classes)
+        if self.matching == "features":
+            return VectorCritic(int(self.student.features))
+        return None
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Teacher (if it is not trained), generators alone (if there are any), everything."""
+        alone = self.reconstruction_share
+        rest = [Phase("reconstruction", alone, student=False)] if alone else []
+        return self.with_teacher_phase(*rest, Phase("joint", 1 - alone))
+
+    def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
+        """Who is trained in a phase; critics and generators have Adam at CycleGAN's settings."""
+        if phase == TEACH:
+            return super().parameter_groups(phase)
+        crafted = [] if self.reconstruction is None else list(self.reconstruction.parameter_groups())
+        if phase == "reconstruction":
+            return crafted
+        groups = [*super().parameter_groups(phase), *crafted]
+        if self.output_critic is not None:
+            critic = tuple(self.output_critic.parameters())
+            groups.append(
+                ParameterGroup("output_critic", critic, lr=GAN_LR, betas=GAN_BETAS, weight_decay=0.0)
+            )
+        return groups
+
+    def learn(self, batch: Batch, progress: Progress) -> StepOutput:
+        """One step of the generators alone, or of everything."""
+        picture, events = self.require(batch, "picture", "events")
+        simulated = self.require(batch, "image")[0].flatten(1, 2) if self.uses_images else None
+        flat = events.flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
+        parts: dict[str, Tensor] = {}
+        crafted = None
+        if self.reconstruction is not None:
+            crafted = self.reconstruction.craft(picture, flat, simulated)
+            parts |= self.reconstruction.losses(picture, flat, crafted)
+        if progress.phase == "joint":
+            parts |= self._distil(batch, crafted, progress)
+        loss = torch.stack(list(parts.values())).sum()
+        shown = {"events": events}
+        if crafted is not None:
+            parts |= self._watch(crafted, flat)
+            shown |= {"picture": picture, "reconstruction": crafted.picture.detach()}
+            shown["crafted"] = crafted.events.detach().view(events.shape)
+        return StepOutput(loss, parts, shown)
+
+    def _distil(self, batch: Batch, crafted: Crafted | None, progress: Progress) -> dict[str, Tensor]:
+        """Weighted losses of the joint phase."""
+        picture, events = self.require(batch, "picture", "events")
+        partner = self.require(batch, "image")[0] if crafted is None else crafted.events.view(events.shape)
+        with torch.no_grad():
+            seen = self.teacher(picture)
+        on_crafted = self.student(partner, head="image", taps=True)
+        on_real = self.student(events, head="event", taps=True)
+        parts = self._anchored_by_images(batch, seen, on_crafted)
+        if crafted is not None:
+            parts |= self._anchored_by_events(events, crafted, on_real, parts)
+        if crafted is not None and self.weights["dsc"]:
+            parts["dsc"] = self._consistency(seen, crafted, on_real, events)
+        parts |= self._match(seen, on_crafted, on_real, progress)
+        if self.weights["mutual"]:
+            parts["mutual"] = self._mutual(batch, on_real)
+        if self.average is not None and progress.fraction >= self.averaged_start:
+            loss, _ = self.average.loss(self.student, events, self.averaged_threshold)
+            parts["averaged"] = self.weights["averaged"] * loss
+        return parts
+
+    def _anchored_by_images(self, batch: Batch, seen: Seen, answer: Any) -> dict[str, Tensor]:
+        """P1: S(ê) learns the label and T(x)."""
+        (target,) = self.require(batch, "image_target")
+        kd = kd_loss(answer.logits.mean(1), seen.logits, temperature=self.temperature)
+        parts = {
+            "task": self.weights["task"] * self.label_loss(answer.logits, target),
+            "kd": self.weights["kd"] * kd,
+        }
+        if self.weights["ag"]:
+            parts["ag"] = self.weights["ag"] * self._graphs(answer, seen)
+        return parts
+
+    def _anchored_by_events(
+        self, events: Tensor, crafted: Crafted, answer: Any, before: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """P2: S(e) and T(x̂) meet; G_I feels it, scaled. Adds to the sums `before` of P1."""
+        with frozen(self.teacher):
+            seen = self.teacher(scale_gradient(crafted.picture, self.kd_to_generator))
+        weight = confidence_weight(seen.logits, threshold=self.confidence) if self.confidence else None
+        if self.active_only:
+            active = activity_mask(events, radius=4)
+            weight = active if weight is None else weight * active
+        kd = kd_loss(answer.logits.mean(1), seen.logits, temperature=self.temperature, weight=weight)
+        parts = {"kd": before["kd"] + self.weights["kd"] * kd}
+        if self.weights["ag"]:
+            parts["ag"] = before["ag"] + self.weights["ag"] * self._graphs(answer, seen)
+        return parts
+
+    def _graphs(self, answer: Any, seen: Seen) -> Tensor:
+        """Affinity loss of the student's and the teacher's last feature maps."""
+        if answer.spikes is None or seen.features is None:
+            who = "student" if answer.spikes is None else "teacher"
+            raise ConfigError(
+                f"Expected a {who} with a feature map, which ag > 0 compares, but it has none. Set method.ag to 0."
+            )
+        features = answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]
+        return affinity_loss(features, seen.features, nodes=self.nodes, kind=self.affinity)
+
+    def _consistency(self, seen: Seen, crafted: Crafted, answer: Any, events: Tensor) -> Tensor:
+        """DSC: translations keep their meaning for the networks of now; trains the generators alone."""
+        with frozen(self.teacher, self.student):
+            view = self.teacher(crafted.picture).logits
+            if crafted.learned is None:
+                said = seen.logits
+            else:
+                said = self.student(crafted.learned.view(events.shape), head="image").logits.mean(1)
+        real = answer.logits.mean(1).detach()
+        return self.weights["dsc"] * consistency_loss(seen.logits, said, real, view)
+
+    def _match(self, seen: Seen, on_crafted: Any, on_real: Any, progress: Progress) -> dict[str, Tensor]:
+        """DA: the distributions of both modalities' predictions."""
+        if self.matching == "off" or progress.fraction < self.matching_start:
+            return {}
+        weight = self.weights["da"]
+        if self.matching == "classes":
+            return {"da": weight * class_distribution_loss(on_real.logits.mean(1), seen.logits)}
+        critic = self.output_critic
+        if critic is None:
+            return {}
+        if self.matching == "scores":
+            real, fake = seen.logits.softmax(1), on_real.logits.mean(1).float().softmax(1)
+        else:
+            real, fake = (out.spikes.float().mean((1, 3, 4)) for out in (on_crafted, on_real))
+            real = real.detach()
+        with frozen(critic):
+            student = wgan_generator_loss(critic(fake))
+        fake = fake.detach()
+        judged = wgan_critic_loss(critic(real), critic(fake)) + PENALTY * gradient_penalty(critic, real, fake)
+        return {"da": weight * student, "output_critic": judged}
+
+    def _mutual(self, batch: Batch, answer: Any) -> Tensor:
+        """MD with the frame that is aligned with the events."""
+        if batch.frame is None:
+            raise DataError(
+                "Expected recordings with aligned frames, because method.mutual is above 0, but got none. Set it to 0."
+            )
+        with torch.no_grad():
+            seen = self.teacher(batch.frame)
+        return self.weights["mutual"] * mutual_loss(answer.logits.mean(1), seen.logits)
+
+    @torch.no_grad()
+    def _watch(self, crafted: Crafted, events: Tensor) -> dict[str, Tensor]:
+        """Scalars that show a collapse: classes seen in crafted pictures, pixels touched by crafted events."""
+        classes = class_histogram(self.teacher(crafted.picture).logits)
+        return {
+            "teacher_entropy": entropy(classes),
+            "occupancy_real": occupancy(events),
+            "occupancy_crafted": occupancy(crafted.events),
+        }
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the averaged student."""
+        if self.average is not None and progress.phase == "joint":
+            self.average.update(self.student)

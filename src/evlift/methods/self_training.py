@@ -1,0 +1,154 @@
+"""Self-training: an averaged student labels the unlabelled events; the baseline of later label-free work."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from evlift.errors import ConfigError
+from evlift.losses.distill import confidence_weight, kd_loss
+from evlift.methods.base import METHODS, Phase, Progress, StepOutput
+from evlift.methods.baselines import LabelMethod
+
+if TYPE_CHECKING:
+    from evlift.datasets.base import Batch
+
+
+class AveragedTeacher(nn.Module):
+    """A moving average of the student that gives soft targets for events.
+
+    Args:
+        student: copied.
+        decay: of the average; the first updates follow the student faster.
+    """
+
+    updates: Tensor
+
+    def __init__(self, student: nn.Module, decay: float) -> None:
+        super().__init__()
+        if not 0 < decay < 1:
+            raise ConfigError(f"Expected `decay` in (0, 1), but got {decay}.")
+        self.decay = decay
+        self.network = deepcopy(student).requires_grad_(False)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, student: nn.Module) -> None:
+        """Move towards the student's weights and take over its batch statistics."""
+        self.updates += 1
+        count = int(self.updates)
+        decay = min(self.decay, count / (count + 9))
+        for mine, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - decay)
+        for mine, theirs in zip(self.network.buffers(), student.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    @torch.no_grad()
+    def logits(self, events: Tensor) -> Tensor:
+        """[B, T, C, H, W] → logits averaged over time, [B, K, ...]."""
+        self.network.eval()
+        return self.network(events, head="event").logits.mean(1).float()
+
+    def loss(self, student: nn.Module, events: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """Distillation of its own answers into the student on perturbed events: (loss, share of confident answers)."""
+        target = self.logits(events)
+        weight = confidence_weight(target, threshold=threshold)
+        answer = student(perturbed(events), head="event").logits.mean(1)
+        return kd_loss(answer, target, weight=weight), (weight > 0).float().mean()
+
+
+def perturbed(clips: Tensor) -> Tensor:
+    """Clips [B, T, C, H, W] with pixels dropped at a random rate, a box and some time steps blanked.
+
+    Everything lies where it lay, so that masks still hold. Decided here.
+    """
+    batch, steps, _, height, width = clips.shape
+    device = clips.device
+    kept = 1 - 0.6 * torch.rand(batch, 1, 1, 1, 1, device=device)
+    mask = torch.rand(clips.shape, device=device) < kept
+    corner = torch.rand(batch, 2, device=device)
+    side = 0.15 + 0.25 * torch.rand(batch, 2, device=device)
+    rows = torch.arange(height, device=device) / height
+    columns = torch.arange(width, device=device) / width
+    in_rows = (rows >= corner[:, :1]) & (rows < corner[:, :1] + side[:, :1])  # [B, H]
+    in_columns = (columns >= corner[:, 1:]) & (columns < corner[:, 1:] + side[:, 1:])  # [B, W]
+    box = in_rows[:, :, None] & in_columns[:, None, :]  # [B, H, W]
+    mask &= ~box[:, None, None]
+    if steps > 1:
+        mask &= torch.rand(batch, steps, 1, 1, 1, device=device) < 0.85
+    return clips * mask
+
+
+@METHODS.register("mean-teacher")
+class MeanTeacher(LabelMethod):
+    """Labelled simulated events and a moving average of the student that labels the real ones.
+
+    Example:
+        >>> MeanTeacher(student, threshold=0.9)
+
+    Loss: label loss of the pictures set in motion, plus `weight` times the distillation of the averaged student's
+    confident answers on real events into the student on perturbed ones.
+
+    Args:
+        student: as in :class:`~evlift.methods.baselines.LabelMethod`.
+        weight: of the unlabelled part.
+        threshold: answers below this probability do not count.
+        decay: of the average.
+        start: share of the training before the unlabelled part sets in.
+        tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
+        tet_lambda: as there.
+
+    Raises:
+        ConfigError: a share or threshold outside [0, 1), a negative weight.
+
+    Source: Tarvainen and Valpola, NeurIPS 2017, with the confidence threshold of FixMatch, Sohn et al., NeurIPS 2020.
+    """
+
+    uses_images = True
+    uses_events = True
+    image_head = False
+
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        weight: float = 1.0,
+        threshold: float = 0.9,
+        decay: float = 0.99,
+        start: float = 0.2,
+        tet: bool = True,
+        tet_lambda: float = 1e-3,
+    ) -> None:
+        super().__init__(student, tet=tet, tet_lambda=tet_lambda)
+        for name, value in (("threshold", threshold), ("start", start)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"Expected `{name}` in [0, 1), but got {value}.")
+        if not 0 <= weight < float("inf"):
+            raise ConfigError(f"Expected `weight` to be at least 0 and finite, but got {weight}.")
+        self.weight, self.threshold, self.start = weight, threshold, start
+        self.average = AveragedTeacher(student, decay)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase."""
+        return (Phase("train"),)
+
+    def step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Label loss on simulated events, and consistency on real ones."""
+        image, target, events = self.require(batch, "image", "image_target", "events")
+        output = self.student(image, head="image").logits
+        label = self.label_loss(output, target)
+        parts = {"label": label}
+        if progress.fraction < self.start:
+            self.student(events, head="event")  # its batch statistics
+            return StepOutput(label, parts, {"events": events})
+        unlabelled, confident = self.average.loss(self.student, events, self.threshold)
+        parts |= {"self_training": unlabelled, "confident": confident}
+        return StepOutput(label + self.weight * unlabelled, parts, {"events": events})
+
+    def after_update(self, progress: Progress) -> None:
+        """Move the average."""
+        self.average.update(self.student)
