@@ -15,7 +15,7 @@ Array = NDArray[Any]
 Scalar = Any  # a number whose width numba infers: float32 or float64, signed or unsigned
 
 TIME_SHIFT = 32
-BLOCK = 128  # pixels that are looked at together, and skipped together if none fires
+BLOCK = 128  # pixels that are looked at together
 
 
 @njit(cache=True, nogil=True)
@@ -119,32 +119,32 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
 
 
 @njit(cache=True, nogil=True)
-def _is_quiet(frame: Array, reference: Array, on: Array, off: Array, first: Scalar, last: Scalar) -> bool:
-    hits = np.int32(0)
+def _flag(
+    frame: Array, reference: Array, on: Array, off: Array, first: Scalar, last: Scalar, flags: Array
+) -> None:
+    """Set `flags` of those of the pixels first..last that have crossed a threshold."""
     for i in range(first, last):
         change = frame[i] - reference[i]
-        hits += np.int32((change >= on[i]) | (change <= -off[i]))
-    return hits == 0
+        flags[i - first] = (change >= on[i]) | (change <= -off[i])
 
 
 @njit(cache=True, nogil=True)
-def _active(
-    frame: Array,
-    reference: Array,
-    on: Array,
-    off: Array,
-    blind_until: Array,
-    start: int,
-    first: Scalar,
-    last: Scalar,
-    active: Array,
-) -> int:
-    """Write those of the pixels first..last that may fire to the front of `active` and return their number."""
-    n = 0
+def _flag_blind(blind_until: Array, start: int, first: Scalar, last: Scalar, flags: Array) -> None:
+    """Set `flags` also of those that wake later than `start`."""
     for i in range(first, last):
-        change = frame[i] - reference[i]
-        active[n] = i
-        n += (change >= on[i]) | (change <= -off[i]) | (blind_until[i] > start)
+        flags[i - first] |= blind_until[i] > start
+
+
+@njit(cache=True, nogil=True)
+def _active(flags: Array, words: Array, first: int, active: Array) -> int:
+    """Write the flagged pixels to the front of `active`, return their number; `words` are `flags` eight by eight."""
+    n = 0
+    for word in range(len(words)):
+        if words[word] == 0:
+            continue
+        for lane in range(word * 8, word * 8 + 8):
+            active[n] = first + lane
+            n += flags[lane]
     return n
 
 
@@ -222,12 +222,17 @@ def _interval(
 ) -> tuple[Array, int]:
     """Append the events of all pixels between two frames: the (grown) keys and their number."""
     pixels = len(frame)
+    flags = np.zeros(BLOCK, np.uint8)
+    words = flags.view(np.uint64)
     for begin in range(0, pixels, BLOCK):
         # Unsigned, since an index that may be negative keeps the compiler from vectorising.
         low, high = np.uint64(begin), np.uint64(min(begin + BLOCK, pixels))
-        if not held and _is_quiet(frame, reference, on, off, low, high):
-            continue
-        for j in range(_active(frame, reference, on, off, blind_until, start, low, high, active)):
+        for i in range(high - low, BLOCK):
+            flags[i] = 0
+        _flag(frame, reference, on, off, low, high, flags)
+        if held:
+            _flag_blind(blind_until, start, low, high, flags)
+        for j in range(_active(flags, words, begin, active)):
             i = active[j]
             if blind_until[i] > stop:
                 continue
