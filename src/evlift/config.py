@@ -49,6 +49,8 @@ class InputOptions:
         negative: simulated pictures are shown as negatives, as N-MNIST's digits were; false for photographs.
         amplitude: smallest and largest extent of the simulated motion in sensor pixels; null for N-MNIST's.
         threshold: smallest and largest contrast threshold of the simulator in log units; null for N-MNIST's.
+        takes: simulated motions a picture in segmentation, which later epochs see again in turn and need not simulate;
+            0 for a new one at every step.
         colour: pictures beside the sequences have three channels; false for one, grey.
         crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
         normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9 or
@@ -70,6 +72,7 @@ class InputOptions:
     negative: bool = True
     amplitude: tuple[float, float] | None = None
     threshold: tuple[float, float] | None = None
+    takes: int = 0
     colour: bool = False
     crop_to_events: bool = False
     normalise: Literal["quantile", "none", "max", "p99.9", "log1p"] = "quantile"
@@ -84,7 +87,7 @@ class InputOptions:
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("size", min(self.size))):
             check_range(f"input.{name}", value, 1)
-        for name in ("rotation", "zoom"):
+        for name in ("rotation", "zoom", "takes"):
             check_range(f"input.{name}", getattr(self, name), 0)
         check_range("input.shift", self.shift, 0, min(self.size) - 1)
         check_range("input.drop", self.drop, 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from evlift.datasets.task import TransferTask
     from evlift.simulate import SceneSimulator
 
+STEP_PX = 0.6  # between two rendered frames; finer ones hardly change the events, but cost
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -103,10 +105,12 @@ class SceneEncoder:
         from evlift.simulate import SceneSimulator
 
         given: dict[str, Any] = {"amplitude_px": self.options.amplitude, "threshold": self.options.threshold}
+        far = (self.options.amplitude or SceneSimulator.amplitude_px)[1]
         return SceneSimulator(
             motion=self.options.motion,
             sensor_size=self.sensor_size,
             duration_us=self.duration_us,
+            step_us=self.duration_us // max(5, math.ceil(far / STEP_PX)),
             label_at=self.label_at,
             negative=self.options.negative,
             **{name: value for name, value in given.items() if value is not None},
@@ -129,42 +133,38 @@ class SceneEncoder:
     ) -> Clip:
         """A window as it was recorded; `frame` asks for its aligned picture."""
         shown = None if scene.frame is None or not frame else self._tensor(scene.frame)
-        return self._moved(self._frames(scene.stream, rng, augment), shown, scene.mask, augment and rng)
+        if augment and self.options.drop:
+            scene = replace(scene, stream=drop_events(scene.stream, rng.uniform(0, self.options.drop), rng))
+        frames = self.frames(scene.stream, window_us=(0, self.duration_us))  # [T, 2, H, W]
+        return self._moved(frames, shown, scene.mask, augment and rng)
 
-    def picture(
-        self, scene: Scene, rng: np.random.Generator, *, augment: bool, sequence: bool = True
-    ) -> Clip:
-        """A picture as the sensor sees it when its mask holds, and its sequence: set in motion, or repeated.
+    def watch(self, scene: Scene, rng: np.random.Generator) -> EventScene:
+        """The window that a moving sensor records of a picture, with picture and mask as they lie at the label time."""
+        seen = self.simulator(scene.picture, rng, mask=scene.mask)
+        return EventScene(seen.stream, seen.mask, seen.picture)
+
+    def still(self, scene: Scene, rng: np.random.Generator, *, augment: bool, sequence: bool = True) -> Clip:
+        """A picture as the resting sensor sees it, and its sequence: its V of HSV, repeated.
 
         A picture larger than the sensor is seen through a window, at random in training, else in the middle.
 
         Args:
             scene: picture [H', W'] or [H', W', 3] and mask.
-            rng: draws motion, window and augmentation.
-            augment: change geometry and drop events.
+            rng: draws window and augmentation.
+            augment: change geometry.
             sequence: whether to make the sequence at all.
         """
-        if sequence and self.options.encoding == "saccade":
-            seen = self.simulator(scene.picture, rng, mask=scene.mask)
-            frames = self._frames(seen.stream, rng, augment)  # [T, 2, H, W]
-            return self._moved(frames, self._tensor(seen.picture), seen.mask, augment and rng)
         corner = window_corner(scene.mask.shape, self.sensor_size, rng if augment else None)
         picture = cut(scene.picture, corner, self.sensor_size, None)
         mask = cut(scene.mask, corner, self.sensor_size, VOID)
-        still = None
+        repeated = None
         if sequence:
-            value = picture.max(axis=2) if picture.ndim == 3 else picture  # V of HSV, as Encoder.picture
+            value = picture.max(axis=2) if picture.ndim == 3 else picture  # as Encoder.picture
             grey = resize(torch.from_numpy(value.astype(np.float32) / 255)[None], self.options.size)
-            still = grey.expand(
+            repeated = grey.expand(
                 self.options.steps, 2, *self.options.size
             ).contiguous()  # [1, H, W] → [T, 2, H, W]
-        return self._moved(still, self._tensor(picture), mask, augment and rng)
-
-    def _frames(self, stream: EventStream, rng: np.random.Generator, augment: bool) -> Tensor:
-        """[T, 2, H, W] of one window."""
-        if augment and self.options.drop:
-            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng)
-        return self.frames(stream, window_us=(0, self.duration_us))
+        return self._moved(repeated, self._tensor(picture), mask, augment and rng)
 
     def _tensor(self, picture: NDArray[np.uint8]) -> Tensor:
         """float32 [P, H, W] of a picture uint8 [H', W'] or [H', W', 3]; grey is the luma of Rec. 601."""

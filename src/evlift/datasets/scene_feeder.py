@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from evlift.datasets.base import Batch
 from evlift.datasets.draws import epoch_order, generator
 from evlift.datasets.scene_encoder import Clip, SceneEncoder
+from evlift.datasets.scenes import EventScene
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 SPLITS = ("train", "unlabelled", "val", "test", "source_val")
 FITTED_SCENES = 200
-KEPT_BYTES = 512 << 20
+KEPT_BYTES = 1 << 30
 
 
 class Kept:
@@ -148,20 +149,33 @@ class SceneFeeder:
 
     def _image_side(self, positions: NDArray[np.int64], step: int) -> dict[str, Any]:
         chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
+        epochs = positions // len(self.task.source)
         clips = [
-            self.encoder.picture(
-                self._scene(self.task.source, "source", int(index)),
-                generator(self.seed, step, row, 2),
-                augment=True,
-                sequence=self.method.uses_images,
-            )
-            for row, index in enumerate(chosen)
+            self._image_row(int(index), int(epoch), generator(self.seed, step, row, 2))
+            for row, (index, epoch) in enumerate(zip(chosen, epochs, strict=True))
         ]
         return {
             "image": stacked(clips, "sequence"),  # [B, T, 2, H, W]
             "picture": stacked(clips, "picture") if self.method.uses_pictures else None,
             "image_target": stacked(clips, "mask"),
         }
+
+    def _image_row(self, index: int, epoch: int, rng: np.random.Generator) -> Clip:
+        """Source picture `index`: watched anew, or on one of its few takes, which are kept and need no simulation."""
+        moves = self.method.uses_images and self.options.encoding == "saccade"
+        if not moves:
+            scene = self._scene(self.task.source, "source", index)
+            return self.encoder.still(scene, rng, augment=True, sequence=self.method.uses_images)
+        if self.options.takes:
+            take = epoch % self.options.takes
+            draws = generator(self.seed, index, take, 4)
+            seen = self._kept.get(("take", index, take), partial(self._watch, index, draws))
+        else:
+            seen = self._watch(index, rng)
+        return self.encoder.events(seen, rng, augment=True, frame=self.method.uses_pictures)
+
+    def _watch(self, index: int, rng: np.random.Generator) -> EventScene:
+        return self.encoder.watch(self._scene(self.task.source, "source", index), rng)
 
     def evaluation(self, split: str, *, window: str | None = None, batch_size: int = 100) -> Iterator[Batch]:
         """The windows of a split ("train", "unlabelled", "val", "test") or the held-out pictures ("source_val").
@@ -188,9 +202,12 @@ class SceneFeeder:
 
         def compute() -> Clip:
             rng = generator(0, 0, index, 3)
+            scene = items.load(index)
+            if split == "source_val" and self.options.encoding == "constant":
+                return self.encoder.still(scene, rng, augment=False)
             if split == "source_val":
-                return self.encoder.picture(items.load(index), rng, augment=False)
-            return self.encoder.events(items.load(index), rng, augment=False)
+                scene = self.encoder.watch(scene, rng)
+            return self.encoder.events(scene, rng, augment=False)
 
         return self._kept.get((split, index), compute) if split in ("val", "source_val") else compute()
 

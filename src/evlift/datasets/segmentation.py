@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evlift.datasets.digit_masks import digit_masks
+from evlift.datasets.streets import streets
 from evlift.datasets.suites import SUITES, data_root
 from evlift.datasets.task import TransferTask
 
@@ -26,3 +27,17 @@ def digit_masks_suite(
         label_seed: which recordings are the unlabelled ones.
     """
     return digit_masks(data_root(root), fold=fold, n_unlabelled=unlabelled, source=source, seed=label_seed)
+
+
+@SUITES.register("streets")
+def streets_suite(
+    *, root: str | None = None, unlabelled: int | None = None, label_seed: int = 0
+) -> TransferTask:
+    """CamVid pictures → simulated events of other CamVid frames, moving crops of 192x144, 11 classes.
+
+    Args:
+        root: folder with `camvid`; default: EVLIFT_DATA.
+        unlabelled: frames in the unlabelled windows; null for all of the target's training half.
+        label_seed: which frames are the unlabelled ones.
+    """
+    return streets(data_root(root), n_unlabelled=unlabelled, seed=label_seed)
