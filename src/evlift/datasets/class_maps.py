@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evlift.datasets.scenes import VOID
 from evlift.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-VOID = 255
 
 CITYSCAPES_IDS = (
     *(
