@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.errors import FormatError
+from evlift.errors import EvliftError, FormatError
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_CHUNK_BYTES = 2**30
@@ -48,7 +48,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     with file:
         try:
             yield file
-        except FormatError:
+        except EvliftError:  # the caller's own verdict on what it read
             raise
         except DAMAGED as error:
             raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
