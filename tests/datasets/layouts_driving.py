@@ -18,6 +18,10 @@ RECORDINGS = {
     "rec1487339175": ("run2", "train"),
     "rec1487356509": ("run3", "other"),
     "rec1487417411": ("run3", "test"),
+    "rec1487593224": ("run3", "train"),
+    "rec1487779465": ("run4", "train"),
+    "rec1487842276": ("run5", "train"),
+    "rec1487846842": ("run5", "train"),
 }
 DSEC_START_US = 50_000_000_000
 MVSEC_START_S = 1_504_645_177.25
@@ -107,9 +111,12 @@ def write_raw(path: Path, rows: list[tuple[int, bytes, bytes]], unused: int = 20
             times[i] = clock
 
 
-def ddd17_raw(root: Path) -> dict[str, EventStream]:
+def ddd17_raw(
+    root: Path, names: tuple[str, ...] = ("rec1487339175", "rec1487356509", "rec1487417411")
+) -> dict[str, EventStream]:
     written = {}
-    for seed, (name, (run, split)) in enumerate(RECORDINGS.items()):
+    for seed, name in enumerate(names):
+        run, split = RECORDINGS[name]
         stream = events(seed, 1500, 300_000, (260, 346))
         write_raw(root / f"ddd17/{run}/{name}.hdf5", raw_rows(stream, 1_487_339_175_000_000, 90_000_000))
         for k in (1, 3):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from evlift.datasets.digit_masks import digit_masks
+from evlift.datasets.driving.tasks import ddd17_task, dsec_task
 from evlift.datasets.streets import streets
 from evlift.datasets.suites import SUITES, data_root
 from evlift.datasets.task import TransferTask
@@ -41,3 +44,78 @@ def streets_suite(
         label_seed: which frames are the unlabelled ones.
     """
     return streets(data_root(root), n_unlabelled=unlabelled, seed=label_seed)
+
+
+@SUITES.register("ddd17")
+def ddd17_suite(
+    *,
+    root: str | None = None,
+    layout: Literal["dirs", "raw"] = "dirs",
+    test: str | None = None,
+    val: str | None = None,
+    window_ms: int = 50,
+    picture_size: tuple[int, int] | None = (256, 512),
+    unlabelled: int | None = None,
+    label_seed: int = 0,
+) -> TransferTask:
+    """Cityscapes pictures → DDD17 with Ev-SegNet's labels, 346x200, 6 classes, split by recording.
+
+    Args:
+        root: folder with `cityscapes` and `ddd17`; default: EVLIFT_DATA.
+        layout: dirs (a folder a recording, with events) or raw (Ev-SegNet's labels and raw recordings).
+        test: folder or recording that judges; null for dir1 (rec1487417411 if raw).
+        val: folder or recording to choose on; null for dir5 (rec1487356509 if raw).
+        window_ms: length of a window in milliseconds.
+        picture_size: height and width that Cityscapes' pictures are resized to; null leaves them.
+        unlabelled: windows without label; null for all of the training part.
+        label_seed: which windows are the unlabelled ones.
+    """
+    return ddd17_task(
+        data_root(root),
+        layout=layout,
+        test=test,
+        val=val,
+        window_ms=window_ms,
+        picture_size=picture_size,
+        n_unlabelled=unlabelled,
+        seed=label_seed,
+    )
+
+
+@SUITES.register("dsec")
+def dsec_suite(
+    *,
+    root: str | None = None,
+    classes: int = 11,
+    val: str = "zurich_city_08_a",
+    window_ms: int = 50,
+    rectified: bool = True,
+    frames: bool = False,
+    picture_size: tuple[int, int] | None = (512, 1024),
+    unlabelled: int | None = None,
+    label_seed: int = 0,
+) -> TransferTask:
+    """Cityscapes pictures → DSEC-Semantic, 640x440, 11 or 19 classes, its own split by sequence.
+
+    Args:
+        root: folder with `cityscapes` and `dsec`; default: EVLIFT_DATA.
+        classes: 11 or 19.
+        val: training sequence to choose on, kept out of training.
+        window_ms: length of a window in milliseconds.
+        rectified: move events into the rectified view, in which the labels are.
+        frames: pictures aligned with the windows as well, for mutual distillation.
+        picture_size: height and width that Cityscapes' pictures are resized to; null leaves them.
+        unlabelled: windows without label; null for all of the training part.
+        label_seed: which windows are the unlabelled ones.
+    """
+    return dsec_task(
+        data_root(root),
+        classes=classes,
+        val=val,
+        window_ms=window_ms,
+        rectified=rectified,
+        frames=frames,
+        picture_size=picture_size,
+        n_unlabelled=unlabelled,
+        seed=label_seed,
+    )

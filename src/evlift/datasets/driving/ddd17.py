@@ -31,7 +31,7 @@ LABEL_SOURCE = "https://github.com/Shathe/Ev-SegNet (dataset_our_codification)"
 RAW_SOURCE = "https://sensors.ini.ch/databases (DDD17, the raw recordings)"
 
 SENSOR, ROWS = (260, 346), 200
-TRAIN = ("dir0", "dir3", "dir4", "dir6", "dir7")
+TRAIN: tuple[str, ...] = ("dir0", "dir3", "dir4", "dir6", "dir7")
 RUNS = {  # recording → the folder that DDD17 publishes it in
     "rec1487339175": "run2",
     "rec1487356509": "run3",
@@ -43,6 +43,7 @@ RUNS = {  # recording → the folder that DDD17 publishes it in
 }
 ARCHIVE = "dataset_our_codification"
 RAW_TEST, RAW_OTHER = "rec1487417411", "rec1487356509"
+RAW_TRAIN = tuple(name for name in RUNS if name not in (RAW_TEST, RAW_OTHER))
 EXPORT_US = 50_000
 """Ev-SegNet exported a row of 50 ms each; a label's number is its row's (from its released code; inferred)."""
 
@@ -133,7 +134,7 @@ def _fingerprint_dir(item: Item) -> str:
 
 
 def ddd17_raw(
-    root: Path | str, sequences: Sequence[str] | None = None, *, window_ms: int = 50, frames: bool = True
+    root: Path | str, sequences: Sequence[str] = RAW_TRAIN, *, window_ms: int = 50, frames: bool = True
 ) -> SceneRecordings:
     """DDD17 from Ev-SegNet's labels and the raw recordings.
 
@@ -144,7 +145,7 @@ def ddd17_raw(
 
     Args:
         root: folder of data sets.
-        sequences: recordings such as rec1487417411; None for all but the published test and the one called other.
+        sequences: names of recordings; the 5 of the published training split, unless given.
         window_ms: length of a window in milliseconds.
         frames: grey frames as well, where the folder `images` is there.
 
@@ -153,8 +154,7 @@ def ddd17_raw(
     """
     base = require(root, ("ddd17",), data_set="ddd17", source=LABEL_SOURCE)
     labels = require(base, ("labels", f"{ARCHIVE}/labels"), data_set="ddd17", source=LABEL_SOURCE)
-    wanted = [name for name in RUNS if name not in (RAW_TEST, RAW_OTHER)] if sequences is None else sequences
-    items = [item for name in wanted for item in _raw_items(base, labels, name, window_ms)]
+    items = [item for name in sequences for item in _raw_items(base, labels, name, window_ms)]
     return SceneRecordings(
         "ddd17", DDD17_6, items, partial(_read_raw, base, frames=frames), partial(_fingerprint_raw, base)
     )

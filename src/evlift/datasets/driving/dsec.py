@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -139,9 +140,8 @@ class _Finder:
     def labels(self, classes: int) -> tuple[list[Path], NDArray[np.int64]]:
         """Label pictures in order and their times in µs."""
         kind = f"{classes}classes"
-        folder = self.find(
-            f"semantic/left/{kind}/data", f"semantic/{kind}/data", f"semantic/left/{kind}", kind
-        )
+        places = (f"semantic/left/{kind}", f"semantic/{kind}", kind)
+        folder = self.find(*(os.path.join(place, "data") for place in places), *places)
         own = f"{self.name}_semantic_timestamps.txt"
         table = self.find("semantic/timestamps.txt", own, f"semantic/{own}", f"semantic/left/{own}")
         labels = sorted(sorted_files(folder, (".png",)), key=numbered)
