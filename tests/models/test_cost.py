@@ -45,6 +45,7 @@ def inputs_of(net: Any, x: Tensor) -> dict[str, list[Tensor]]:
         ("scnn", {"width": 0.2}),
         ("vgg-snn", {"width": 0.05, "input_size": 16}),
         ("resnet18-snn", {"width": 0.05, "input_size": 8}),
+        ("spiking-unet", {"width": 0.1, "input_size": (17, 20), "classes": 3}),
     ],
 )
 def test_synops_are_spikes_times_fan_out(name: str, options: dict[str, Any]) -> None:
@@ -106,6 +107,42 @@ def test_conventional_networks_are_all_macs() -> None:
     assert cost.macs == cost.dense_macs == 9 * (6 * 32 * 256 + 32 * 64 * 64 + 64 * 128 * 16) + 1280
     assert cost.synops == 0
     assert cost.firing_rates == {}
+
+
+class Spread(nn.Module):
+    """A transposed convolution over spikes, as a network of its own."""
+
+    analogue = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 5, 3, stride=2, padding=1, output_padding=1, bias=False)
+        nn.init.ones_(self.up.weight)
+
+    def forward(self, x: Tensor, head: str = "event") -> Tensor:
+        return self.up(x.flatten(0, 1))  # [B, T, C, H, W] → [B·T, C, H, W]
+
+    def event_parameters(self) -> Any:
+        return self.parameters()
+
+
+def test_transposed_convolutions_spread_their_inputs() -> None:
+    net, x = Spread(), (torch.rand(2, 1, 3, 4, 6) < 0.3).float()
+    cost = measure_cost(net, x)
+    assert cost.dense_macs == 3 * 4 * 6 * 5 * 9
+    assert cost.synops == pytest.approx(
+        float(net(x).sum().detach()) / 2
+    )  # with weights of one, all that arrives
+
+
+def test_conventional_segmentation_networks_are_all_macs() -> None:
+    net = create_model("unet", classes=5, channels=3, steps=2, input_size=32)
+    cost = measure_cost(net, torch.rand(2, 2, 3, 32, 32))
+    down = [6 * 16, 16 * 16, 16 * 32, 32 * 32, 32 * 64, 64 * 64, 64 * 128, 128 * 128]
+    pixels = [256, 256, 64, 64, 16, 16, 4, 4]
+    up = 9 * (192 * 64 * 16 + 96 * 32 * 64 + 48 * 16 * 256)
+    assert cost.macs == 9 * sum(a * b for a, b in zip(down, pixels, strict=True)) + up + 16 * 20 * 256
+    assert cost.synops == 0
 
 
 def test_measuring_leaves_the_network_as_it_was() -> None:

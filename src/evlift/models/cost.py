@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evlift.models.modes import evaluating
 from evlift.models.neurons import Neuron, Trace
@@ -24,8 +25,8 @@ class Cost:
         macs: multiply-accumulates of the layers with analogue input, which event hardware must compute in
             full: the first one always, in a conventional network all.
         synops: additions caused by spikes in the other layers: non-zero inputs times their fan-out. An input
-            behind a pool counts once, however many of its four spikes fired. Connections into the padding do
-            not count.
+            behind a pool counts once, however many of its four spikes fired, and one that is spread over four
+            locations four times. Connections into the padding do not count.
         synops_per_layer: the same, layer by layer.
         firing_rates: spikes per neuron and step, by neuron layer, in [0, 1].
 
@@ -57,12 +58,13 @@ def measure_cost(net: Any, x: Tensor, *, head: str = "event") -> Cost:
         if isinstance(module, Neuron):
             rates.setdefault(name, []).extend(_spike_rates(output))
             return
-        dense[name] = dense.get(name, 0.0) + _macs(module, output)
-        synops[name] = synops.get(name, 0.0) + _synops(module, inputs[0])
+        dense[name] = dense.get(name, 0.0) + _macs(module, inputs[0], output)
+        if not _is_analogue(net, name):
+            synops[name] = synops.get(name, 0.0) + _synops(module, inputs[0])
 
     with torch.no_grad(), evaluating(net), _hooks(net, count):
         net(x, head=head)
-    spiking = {name: total / len(x) for name, total in synops.items() if not _is_analogue(net, name)}
+    spiking = {name: total / len(x) for name, total in synops.items()}
     return Cost(
         parameters=sum(p.numel() for p in net.event_parameters()),
         dense_macs=sum(dense.values()) / len(x),
@@ -82,10 +84,11 @@ def _spike_rates(trace: Trace) -> list[Tensor]:
     return [spikes.float().mean() for spikes in trace.spikes]
 
 
-def _macs(module: nn.Module, output: Tensor) -> float:
-    """Multiply-accumulates of one call: outputs times inputs per output."""
+def _macs(module: nn.Module, x: Tensor, output: Tensor) -> float:
+    """Multiply-accumulates of one call: outputs times inputs per output, transposed the other way round."""
     weight: Any = module.weight
-    return float(output.numel() * weight[0].numel())
+    positions = x if isinstance(module, nn.ConvTranspose2d) else output
+    return float(positions.numel() * weight[0].numel())
 
 
 def _synops(module: nn.Module, x: Tensor) -> float:
@@ -96,16 +99,21 @@ def _synops(module: nn.Module, x: Tensor) -> float:
     conv: Any = module
     active = active.sum(1, keepdim=True)  # [B, C, h, w] → [B, 1, h, w]
     kernel = torch.ones(1, 1, *conv.kernel_size, dtype=active.dtype, device=x.device)
-    geometry = (conv.stride, conv.padding, conv.dilation)
-    outputs = nn.functional.conv2d(active, kernel, None, *geometry)  # active inputs that each position sees
-    return float(outputs.sum()) * conv.out_channels / conv.groups
+    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    if isinstance(conv, nn.ConvTranspose2d):
+        spread = functional.conv_transpose2d(active, kernel, output_padding=conv.output_padding, **geometry)
+    else:
+        spread = functional.conv2d(active, kernel, **geometry)
+    return (
+        float(spread.sum()) * conv.out_channels / conv.groups
+    )  # each position holds the active inputs that it sees
 
 
 @contextmanager
 def _hooks(net: nn.Module, count: Callable[..., None]) -> Iterator[None]:
     handles = []
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | Neuron):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Neuron):
 
             def hook(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
                 count(name, module, inputs, output)
