@@ -119,14 +119,14 @@ class SceneFeeder:
         """One item's content, from memory after the first time."""
         return self._kept.get((kind, index), partial(items.load, index))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of training step `step`."""
+    def batch(self, step: int, *, pictures_only: bool = False) -> Batch:
+        """The batch of training step `step`; `pictures_only` leaves out all but `picture` and `image_target`."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         parts: dict[str, Any] = {}
-        if self.method.uses_events:
+        if self.method.uses_events and not pictures_only:
             parts |= self._event_side(positions, step)
         if self.method.uses_images or self.method.uses_pictures:
-            parts |= self._image_side(positions, step)
+            parts |= self._image_side(positions, step, self.method.uses_images and not pictures_only)
         return Batch(**parts)
 
     def _event_side(self, positions: NDArray[np.int64], step: int) -> dict[str, Any]:
@@ -147,11 +147,11 @@ class SceneFeeder:
             "frame": stacked(clips, "picture"),
         }
 
-    def _image_side(self, positions: NDArray[np.int64], step: int) -> dict[str, Any]:
+    def _image_side(self, positions: NDArray[np.int64], step: int, sequence: bool) -> dict[str, Any]:
         chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
         epochs = positions // len(self.task.source)
         clips = [
-            self._image_row(int(index), int(epoch), generator(self.seed, step, row, 2))
+            self._image_row(int(index), int(epoch), generator(self.seed, step, row, 2), sequence)
             for row, (index, epoch) in enumerate(zip(chosen, epochs, strict=True))
         ]
         return {
@@ -160,12 +160,12 @@ class SceneFeeder:
             "image_target": stacked(clips, "mask"),
         }
 
-    def _image_row(self, index: int, epoch: int, rng: np.random.Generator) -> Clip:
+    def _image_row(self, index: int, epoch: int, rng: np.random.Generator, sequence: bool) -> Clip:
         """Source picture `index`: watched anew, or on one of its few takes, which are kept and need no simulation."""
-        moves = self.method.uses_images and self.options.encoding == "saccade"
+        moves = sequence and self.options.encoding == "saccade"
         if not moves:
             scene = self._scene(self.task.source, "source", index)
-            return self.encoder.still(scene, rng, augment=True, sequence=self.method.uses_images)
+            return self.encoder.still(scene, rng, augment=True, sequence=sequence)
         if self.options.takes:
             take = epoch % self.options.takes
             draws = generator(self.seed, index, take, 4)

@@ -219,16 +219,16 @@ class Feeder:
                     f"No source picture for the classes {names}: pairing by category needs one of each."
                 )
 
-    def batch(self, step: int) -> Batch:
-        """The batch of training step `step`."""
+    def batch(self, step: int, *, pictures_only: bool = False) -> Batch:
+        """The batch of training step `step`; `pictures_only` leaves out all but `picture` and `image_target`."""
         positions = step * self.batch_size + np.arange(self.batch_size)
         parts: dict[str, Any] = {}
         recordings = None
-        if self.method.uses_events:
+        if self.method.uses_events and not pictures_only:
             recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
             parts |= self._event_side(recordings, step)
         if self.method.uses_images or self.method.uses_pictures:
-            parts |= self._image_side(positions, recordings, step)
+            parts |= self._image_side(positions, recordings, step, pictures_only)
         return Batch(**parts)
 
     def _event_side(self, chosen: NDArray[np.int64], step: int) -> dict[str, Any]:
@@ -247,7 +247,11 @@ class Feeder:
         return parts
 
     def _image_side(
-        self, positions: NDArray[np.int64], recordings: NDArray[np.int64] | None, step: int
+        self,
+        positions: NDArray[np.int64],
+        recordings: NDArray[np.int64] | None,
+        step: int,
+        pictures_only: bool,
     ) -> dict[str, Any]:
         generators = [generator(self.seed, step, row, 2) for row in range(self.batch_size)]
         if self.method.pairing == "category" and recordings is not None:
@@ -256,7 +260,7 @@ class Feeder:
         else:
             chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
         parts: dict[str, Any] = {"image_target": torch.from_numpy(self._source_targets[chosen])}
-        if not self.method.uses_images:
+        if pictures_only or not self.method.uses_images:
             return parts | {
                 "picture": torch.stack(
                     [self._view(int(i), rng) for i, rng in zip(chosen, generators, strict=True)]

@@ -139,7 +139,7 @@ class Trainer:
             optimizer.load_state_dict(resumed["optimizer"])
         for step in range(self.state.step - first, steps):
             rate, progress = optimizer.set_rate(step, steps), Progress(phase.name, step, steps)
-            output = self._forward(first + step, progress)
+            output = self._forward(first + step, phase, progress)
             optimizer.zero_grad()
             self.fabric.backward(output.loss)
             output.parts |= {
@@ -155,11 +155,11 @@ class Trainer:
             if self._stopped():
                 return
 
-    def _forward(self, step: int, progress: Progress) -> StepOutput:
+    def _forward(self, step: int, phase: Phase, progress: Progress) -> StepOutput:
         """Loss of the batch of `step`, with torch's generator seeded by (seed, step)."""
         torch.manual_seed(self.options.seed * 1_000_003 + step)
         self.method.train()
-        batch = self.feeder.batch(step).to(self.fabric.device)
+        batch = self.feeder.batch(step, pictures_only=phase.pictures_only).to(self.fabric.device)
         with self.fabric.autocast():
             output = self.method.step(batch, progress)
         if not torch.isfinite(output.loss):

@@ -26,11 +26,13 @@ class Phase:
         name: what the logs call it.
         share: fraction of the run's optimiser steps; the shares of a method sum to 1.
         student: the student learns in it, so that it is worth judging meanwhile.
+        pictures_only: of a batch it needs `picture` and `image_target` alone.
     """
 
     name: str
     share: float = 1.0
     student: bool = True
+    pictures_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class ReconstructThenRunMethod(Method):
     def phases(self) -> tuple[Phase, ...]:
         """Image network, reconstruction network."""
         return (
-            Phase(TEACH, self.teacher_share, student=False),
+            Phase(TEACH, self.teacher_share, student=False, pictures_only=True),
             Phase("reconstruction", 1 - self.teacher_share),
         )
 

@@ -233,7 +233,11 @@ class TaughtMethod(LabelMethod):
         """The phases `rest`, whose shares are of what the teacher leaves, after the teacher's own."""
         left = 1 - self.teacher_share
         shared = tuple(Phase(phase.name, phase.share * left, phase.student) for phase in rest)
-        return (Phase(TEACH, self.teacher_share, student=False), *shared) if self.teacher_share else shared
+        return (
+            (Phase(TEACH, self.teacher_share, student=False, pictures_only=True), *shared)
+            if self.teacher_share
+            else shared
+        )
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """The teacher in its own phase, the student in all others."""
