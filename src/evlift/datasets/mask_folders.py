@@ -191,7 +191,9 @@ class Windows:
         stream = _slice(item.path, start, stop, self.sensor_size)
         stream = EventStream(stream.t - start, stream.x, stream.y, stream.p, stream.sensor_size)
         path = self._mask_of(item)
-        return EventScene(stream, path and _checked_mask(path, len(self.classes), stream.sensor_size))
+        if path is None:
+            return EventScene(stream)
+        return EventScene(stream, _checked_mask(path, len(self.classes), stream.sensor_size))
 
     def fingerprint(self, item: Item) -> str:
         """Hash of the recording's hash, the window's times, and the hash of its mask."""

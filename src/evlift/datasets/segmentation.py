@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from evlift.datasets.digit_masks import digit_masks
 from evlift.datasets.driving.tasks import ddd17_task, dsec_task
+from evlift.datasets.mask_folders import Windows, class_names, mask_folders
+from evlift.datasets.simulated import simulated_digit_masks
 from evlift.datasets.streets import streets
 from evlift.datasets.suites import SUITES, data_root
 from evlift.datasets.task import TransferTask
@@ -30,6 +33,17 @@ def digit_masks_suite(
         label_seed: which recordings are the unlabelled ones.
     """
     return digit_masks(data_root(root), fold=fold, n_unlabelled=unlabelled, source=source, seed=label_seed)
+
+
+@SUITES.register("simulated-digit-masks")
+def simulated_digit_masks_suite(*, fold: int = 0, recordings: int = 500) -> TransferTask:
+    """Masks of scikit-learn's digits → simulated windows of other digits, as `digit-masks` but without a data set.
+
+    Args:
+        fold: 0 to 4.
+        recordings: how many digits are recorded (60 % train, 20 % val, 20 % test); the others teach.
+    """
+    return simulated_digit_masks(fold=fold, recordings=recordings)
 
 
 @SUITES.register("streets")
@@ -119,3 +133,45 @@ def dsec_suite(
         n_unlabelled=unlabelled,
         seed=label_seed,
     )
+
+
+@SUITES.register("mask-folders")
+def mask_folders_suite(
+    *,
+    images: str,
+    masks: str,
+    recordings: str,
+    labels: str | None = None,
+    classes: list[str] | None = None,
+    duration_ms: float = 50.0,
+    sensor_size: tuple[int, int] | None = None,
+    windows: int = 200,
+    fold: int = 0,
+) -> TransferTask:
+    """Your own pictures with masks, and your own recordings, with masks for some moments or for none.
+
+    A mask has the name of its picture with `.png`, and the numbers of classes as values, 255 for void. Recordings that
+    have masks are split 60 / 20 / 20 by recording; the others, and those of train, are the unlabelled ones. A
+    picture and a recording of one name (without suffix) count as one object, and pictures of objects that judge
+    are left out.
+
+    Args:
+        images: folder of pictures.
+        masks: folder of their masks.
+        recordings: folder of recordings in any readable format.
+        labels: folder with a subfolder a recording, of masks whose names are their times in µs; null for none.
+        classes: class names by number; null for the lines of `classes.txt` in `masks`.
+        duration_ms: length of a window, which ends where its mask holds.
+        sensor_size: height and width; default: what the first recording says.
+        windows: unlabelled windows a recording, at most.
+        fold: 0 to 4, which labelled recordings judge.
+    """
+    cut = Windows(
+        Path(recordings),
+        class_names(masks, classes),
+        round(duration_ms * 1000),
+        sensor_size,
+        None if labels is None else Path(labels),
+        windows,
+    )
+    return mask_folders((images, masks), cut, fold=fold)

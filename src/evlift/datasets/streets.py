@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,8 @@ from evlift.datasets.items import (
     sorted_files,
 )
 from evlift.datasets.manifest import some
-from evlift.datasets.scenes import VOID, EventScene, Scene, SceneImages, SceneRecordings
+from evlift.datasets.scenes import VOID, Scene, SceneImages
+from evlift.datasets.simulated import watched
 from evlift.datasets.task import TransferTask, assemble_scenes
 from evlift.errors import DataError
 
@@ -170,33 +170,6 @@ def street_camera() -> SceneSimulator:
     )
 
 
-def street_windows(frames: SceneImages, *, takes: int = 1) -> SceneRecordings:
-    """Windows of 50 ms in which the sensor moves over each frame, `takes` times along different paths.
-
-    Motion and noise are drawn from a hash of object id and take: they are the same at every call.
-    """
-    camera = street_camera()
-    place = {item.object_id: position for position, item in enumerate(frames)}
-    items = [
-        Item(f"{item.name}/{take}", HIDDEN, item.object_id, item.path, take)
-        for item in frames
-        for take in range(takes)
-    ]
-    read, print_of = partial(_watch, frames, place, camera), partial(_watched, frames, place, camera)
-    return SceneRecordings("streets", frames.classes, items, read, print_of)
-
-
-def _watch(frames: SceneImages, place: dict[str, int], camera: SceneSimulator, item: Item) -> EventScene:
-    seed = int(hash_of_text(f"{item.object_id}/{item.index}")[:16], 16)
-    scene = frames.load(place[item.object_id])
-    seen = camera(scene.picture, np.random.default_rng(seed), mask=scene.mask)
-    return EventScene(seen.stream, seen.mask, seen.picture)
-
-
-def _watched(frames: SceneImages, place: dict[str, int], camera: SceneSimulator, item: Item) -> str:
-    return hash_of_text(f"{frames.fingerprint(place[item.object_id])}/{camera!r}/{item.index}")
-
-
 def streets(root: Path | str, *, n_unlabelled: int | None = None, seed: int = 0) -> TransferTask:
     """CamVid pictures to simulated events of other CamVid frames, seen through moving crops of 192x144.
 
@@ -215,13 +188,14 @@ def streets(root: Path | str, *, n_unlabelled: int | None = None, seed: int = 0)
     """
     train, val, test = (camvid(root, split) for split in ("train", "val", "test"))
     source, source_val, target = halves(_apart(train, (val, test)))
+    camera = street_camera()
     fewer = None if n_unlabelled is None else some(target, n_unlabelled, seed=seed)
     return assemble_scenes(
         (source, source_val),
-        (street_windows(target, takes=TAKES), street_windows(val), street_windows(test)),
+        (watched(target, camera, takes=TAKES), watched(val, camera), watched(test, camera)),
         sensor_size=SENSOR_SIZE,
         duration_us=DURATION_US,
-        unlabelled=None if fewer is None else street_windows(fewer, takes=TAKES),
+        unlabelled=None if fewer is None else watched(fewer, camera, takes=TAKES),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from evlift.datasets.items import Images, Item, Recordings, hash_of_text
+from evlift.datasets.items import Collection, Images, Item, Recordings, hash_of_text
 from evlift.datasets.manifest import disjoint, fold_of_items, some, split_by_fold
 from evlift.datasets.recognition import SENSOR_SIZE, digits, digits6789
 from evlift.datasets.task import TransferTask, assemble
@@ -15,6 +16,7 @@ from evlift.errors import DataError
 from evlift.events import EventStream
 from evlift.registry import Registry
 
+Pictures = TypeVar("Pictures", bound=Collection[Any])
 SUITES = Registry("data suite")
 
 
@@ -194,7 +196,7 @@ def pair(
     )
 
 
-def hold_out(pictures: Images, *, share: float) -> tuple[Images, Images]:
+def hold_out(pictures: Pictures, *, share: float) -> tuple[Pictures, Pictures]:
     """Pictures to learn from, and a share of them held out to choose on."""
     if len(pictures) < 2:
         raise DataError(
