@@ -19,7 +19,7 @@ from evlift.losses.distill import (
     kd_loss,
     mutual_loss,
 )
-from evlift.losses.task import mean_logit_loss, tet_loss, tet_per_step
+from evlift.losses.task import mean_logit_loss, ohem_loss, tet_loss, tet_per_step
 
 __all__ = [
     "activity_mask",
@@ -37,6 +37,7 @@ __all__ = [
     "lsgan_generator_loss",
     "mean_logit_loss",
     "mutual_loss",
+    "ohem_loss",
     "reverse_gradient",
     "scale_gradient",
     "tet_loss",
