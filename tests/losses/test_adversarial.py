@@ -68,7 +68,9 @@ def test_points_lie_between_the_pairs_and_come_from_the_global_generator():
     assert share.min() >= 0
     assert share.max() <= 1
     assert share.std() > 0.2
+    penalty.backward()
     assert real.grad is None
+    assert fake.grad is None
     slope = 2 * seen[0].flatten(1).norm(dim=1)  # of the square, by hand
     torch.testing.assert_close(penalty.detach(), (slope - 1).square().mean())
 

@@ -58,6 +58,22 @@ def test_a_size_that_divides_is_not_padded():
     assert net.body(x).shape == (2, 1, 12, 16)
 
 
+def test_other_sizes_repeat_the_last_row_and_column():
+    net = Generator(2, 1, width=4, blocks=1, downs=2)
+    x = torch.rand(2, 2, 13, 18)
+    padded = F.pad(x, (0, 2, 0, 3), mode="replicate")
+    torch.testing.assert_close(net(x), net(padded)[..., :13, :18])
+
+
+def test_a_residual_block_starts_from_its_input():
+    block = next(m for m in Generator(2, 1, width=4, blocks=1).body if type(m).__name__ == "_Residual")
+    x = torch.rand(2, 8, 7, 7)
+    assert not torch.equal(block(x), x)
+    for weight in block.parameters():
+        nn.init.zeros_(weight)
+    assert torch.equal(block(x), x)
+
+
 def test_rows_of_a_batch_do_not_touch_each_other():
     net = Generator(2, 1, width=4, blocks=1)
     x = torch.rand(3, 2, 14, 14)
