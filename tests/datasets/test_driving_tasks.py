@@ -38,7 +38,7 @@ def sequences(task: TransferTask, part: str) -> set[str]:
 def test_ddd17_is_split_by_folder(tmp_path: Path) -> None:
     layouts.cityscapes(tmp_path)
     layouts.ddd17(tmp_path)
-    task = SUITES["ddd17"](root=str(tmp_path), picture_size=None)
+    task = SUITES["ddd17"](root=str(tmp_path), picture_size=(64, 128))
     assert task.segments
     assert task.classes == DDD17_6
     assert (task.sensor_size, task.duration_us, task.label_at) == ((200, 346), 50_000, 1.0)
@@ -48,7 +48,7 @@ def test_ddd17_is_split_by_folder(tmp_path: Path) -> None:
         "source": 4, "source_val": 4, "train": 15, "unlabelled": 15, "val": 3, "test": 3,
     }  # fmt: skip
     assert all(task.unlabelled.load(i).mask is None for i in range(3))
-    assert task.split == SUITES["ddd17"](root=str(tmp_path), picture_size=None).split
+    assert task.split == SUITES["ddd17"](root=str(tmp_path), picture_size=(64, 128)).split
 
 
 def test_ddd17_takes_other_folders_to_choose_and_to_judge(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_ddd17_takes_other_folders_to_choose_and_to_judge(tmp_path: Path) -> Non
 def test_ddd17_from_raw_recordings(tmp_path: Path) -> None:
     layouts.cityscapes(tmp_path)
     layouts.ddd17_raw(tmp_path, tuple(layouts.RECORDINGS))
-    task = SUITES["ddd17"](root=str(tmp_path), layout="raw", picture_size=None)
+    task = SUITES["ddd17"](root=str(tmp_path), layout="raw", picture_size=(64, 128))
     assert sequences(task, "train") == set(RAW_TRAIN)
     assert (sequences(task, "val"), sequences(task, "test")) == ({"rec1487356509"}, {"rec1487417411"})
     assert task.test.load(0).stream.sensor_size == (200, 346)
@@ -75,7 +75,7 @@ def test_ddd17_from_raw_recordings(tmp_path: Path) -> None:
 def test_dsec_keeps_its_own_test_sequences(tmp_path: Path) -> None:
     layouts.cityscapes(tmp_path)
     layouts.dsec(tmp_path, (*TRAIN, *TEST), labels=7)
-    task = SUITES["dsec"](root=str(tmp_path), picture_size=None)
+    task = SUITES["dsec"](root=str(tmp_path), picture_size=(64, 128))
     assert task.classes == DSEC_11
     assert (task.sensor_size, task.duration_us) == ((440, 640), 50_000)
     assert sequences(task, "train") == set(TRAIN) - {"zurich_city_08_a"}

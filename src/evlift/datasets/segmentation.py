@@ -68,7 +68,7 @@ def ddd17_suite(
     test: str | None = None,
     val: str | None = None,
     window_ms: int = 50,
-    picture_size: tuple[int, int] | None = (256, 512),
+    picture_size: tuple[int, int] = (256, 512),
     unlabelled: int | None = None,
     label_seed: int = 0,
 ) -> TransferTask:
@@ -80,7 +80,7 @@ def ddd17_suite(
         test: folder or recording that judges; null for dir1 (rec1487417411 if raw).
         val: folder or recording to choose on; null for dir5 (rec1487356509 if raw).
         window_ms: length of a window in milliseconds.
-        picture_size: height and width that Cityscapes' pictures are resized to; null leaves them.
+        picture_size: height and width that Cityscapes' pictures of 1024x2048 are resized to.
         unlabelled: windows without label; null for all of the training part.
         label_seed: which windows are the unlabelled ones.
     """
@@ -105,7 +105,7 @@ def dsec_suite(
     window_ms: int = 50,
     rectified: bool = True,
     frames: bool = False,
-    picture_size: tuple[int, int] | None = (512, 1024),
+    picture_size: tuple[int, int] = (512, 1024),
     unlabelled: int | None = None,
     label_seed: int = 0,
 ) -> TransferTask:
@@ -118,7 +118,7 @@ def dsec_suite(
         window_ms: length of a window in milliseconds.
         rectified: move events into the rectified view, in which the labels are.
         frames: pictures aligned with the windows as well, for mutual distillation.
-        picture_size: height and width that Cityscapes' pictures are resized to; null leaves them.
+        picture_size: height and width that Cityscapes' pictures of 1024x2048 are resized to.
         unlabelled: windows without label; null for all of the training part.
         label_seed: which windows are the unlabelled ones.
     """

@@ -98,7 +98,7 @@ def _label_of(picture: Path) -> Path:
 
 def _read(item: Item, *, classes: ClassMap, size: tuple[int, int] | None, rows: int | None) -> Scene:
     picture, mask = read_picture(item), read_mask(_label_of(path_of(item)))
-    if size is not None:
+    if size is not None and size != mask.shape:
         picture, mask = resized(picture, size, smooth=True), resized(mask, size, smooth=False)
     return Scene(picture[:rows], classes(mask)[:rows])
 

@@ -32,7 +32,7 @@ def ddd17_task(
     test: str | None = None,
     val: str | None = None,
     window_ms: int = 50,
-    picture_size: tuple[int, int] | None = (256, 512),
+    picture_size: tuple[int, int] = (256, 512),
     n_unlabelled: int | None = None,
     seed: int = 0,
 ) -> TransferTask:
@@ -44,7 +44,7 @@ def ddd17_task(
         test: folder or recording that judges; None for dir1, in the raw layout rec1487417411.
         val: folder or recording to choose on; None for dir5, in the raw layout rec1487356509.
         window_ms: length of a window in milliseconds.
-        picture_size: what Cityscapes' 1024x2048 are resized to; None leaves them.
+        picture_size: what Cityscapes' pictures of 1024x2048 are resized to.
         n_unlabelled: windows without label; None for all of the training part.
         seed: of the choice of unlabelled windows.
 
@@ -75,7 +75,7 @@ def dsec_task(
     window_ms: int = 50,
     rectified: bool = True,
     frames: bool = False,
-    picture_size: tuple[int, int] | None = (512, 1024),
+    picture_size: tuple[int, int] = (512, 1024),
     n_unlabelled: int | None = None,
     seed: int = 0,
 ) -> TransferTask:
@@ -88,7 +88,7 @@ def dsec_task(
         window_ms: length of a window in milliseconds.
         rectified: see :func:`dsec`.
         frames: pictures aligned with the windows as well, for mutual distillation.
-        picture_size: what Cityscapes' 1024x2048 are resized to; None leaves them.
+        picture_size: what Cityscapes' pictures of 1024x2048 are resized to.
         n_unlabelled: windows without label; None for all of the training part.
         seed: of the choice of unlabelled windows.
 
