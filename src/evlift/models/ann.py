@@ -49,6 +49,7 @@ class FrameNet(nn.Module):
         self.classes, self.channels, self.steps = classes, channels, steps
         self.input_size = checked_size(input_size, self)
         self.features = 0  # channels of the feature map, set by subclasses
+        self.shared_time = False
 
     def feature_map(self, x: Tensor) -> Tensor:
         """[B, T·C, H, W] → the last feature map, [B, F, h, w] for convolutional networks."""
@@ -70,7 +71,7 @@ class FrameNet(nn.Module):
     def forward(
         self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
     ) -> SpikingOutput:
-        """[B, T, C, H, W] → logits [B, 1, K], for segmentation [B, 1, K, H, W].
+        """[B, T, C, H, W] → logits [B, 1, K], for segmentation [B, 1, K, H, W]; T of them with `shared_time`.
 
         With `taps` the pooled features are the `potential` [B, 1, F'], and the feature map is the `spikes`
         [B, 1, F, h, w], None where the encoder has no such map.
@@ -83,13 +84,16 @@ class FrameNet(nn.Module):
         if head not in HEADS:
             raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
         with statistics(self, head):
-            features = self.feature_map(x.flatten(1, 2))  # [B, T, C, H, W] → [B, T·C, H, W]
+            # [B, T, C, H, W] → [B, T·C, H, W], or [B·T, C, H, W] where every frame is read alone
+            features = self.feature_map(x.flatten(0, 1) if self.shared_time else x.flatten(1, 2))
             logits, pooled = self.read(features)
-        logits = logits.unsqueeze(1)  # [B, K] → [B, 1, K]
+        sizes = (len(x), self.steps if self.shared_time else 1)
+        logits = logits.unflatten(0, sizes)  # [B, K] → [B, 1, K], or [B·T, K] → [B, T, K]
         if not taps:
             return SpikingOutput(logits, None, None, [])
         is_map = features.ndim == 4 and features.shape[1] == self.features
-        return SpikingOutput(logits, pooled.unsqueeze(1), features.unsqueeze(1) if is_map else None, [])
+        spikes = features.unflatten(0, sizes) if is_map else None
+        return SpikingOutput(logits, pooled.unflatten(0, sizes), spikes, [])
 
     def strip(self) -> FrameNet:
         """A copy without the image statistics, for inference and export."""
@@ -112,6 +116,8 @@ class ConvNet(FrameNet):
 
     Args:
         width: factor on the channels 32, 64, 128.
+        shared_time: read every frame alone by the same weights, T answers whose mean counts; else the frames are
+            channels. The order and course of a motion then matter less, which helps where it was simulated.
         classes, channels, steps, input_size, separate_bn: see :class:`FrameNet`.
     """
 
@@ -123,10 +129,12 @@ class ConvNet(FrameNet):
         steps: int = 1,
         input_size: int | Sequence[int] = 48,
         width: float = 1.0,
+        shared_time: bool = False,
         separate_bn: bool = False,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
-        sizes = [channels * steps, *(max(1, round(c * checked_width(width))) for c in (32, 64, 128))]
+        self.shared_time = shared_time
+        sizes = [channels * (1 if shared_time else steps), *(max(1, round(c * checked_width(width))) for c in (32, 64, 128))]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
             conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
