@@ -335,7 +335,7 @@ def test_affinity_teaches_relations():
         ((2, 4), {}, "with equal B"),
         ((2, 4, 5, 5), {"kind": "pixels"}, "one of locations, samples, but got 'pixels'"),
         ((2, 4, 5, 5), {"nodes": 0}, "got nodes=0"),
-        ((2, 4, 5, 5), {"power": 0.5}, "power=0.5"),
+        ((2, 4, 5, 5), {"power": 3}, "power=3"),
     ],
 )
 def test_wrong_affinity_is_named(shape, options, message):

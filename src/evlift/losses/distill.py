@@ -15,6 +15,7 @@ from torch import Tensor
 from evlift.errors import ConfigError
 
 KINDS = ("locations", "samples")
+DISTANCES = {1: F.l1_loss, 2: F.mse_loss}
 SILENT = 1e-4  # of the longest node of a graph
 
 
@@ -122,7 +123,7 @@ def affinity_loss(
     *,
     nodes: int = 512,
     kind: str = "locations",
-    power: float = 2,
+    power: int = 2,
     detach_norm: bool = True,
 ) -> Tensor:
     """Affinity-graph distillation: the cosine similarities of every pair of nodes agree, whatever the features are.
@@ -161,7 +162,7 @@ def affinity_loss(
             cells = F.adaptive_avg_pool2d(_exact(x), grid).flatten(2).mT  # [B, F, h, w] → [B, n, F]
             unit = _unit(cells if kind == "locations" else cells.transpose(0, 1), detach_norm)
             graphs.append(unit @ unit.mT)  # [B, n, F] → [B, n, n]; samples: [1, B, F] → [1, B, B]
-        return (graphs[1] - graphs[0]).abs().pow(power).mean()
+        return DISTANCES[power](*graphs)
 
 
 def consistency_loss(
@@ -299,7 +300,7 @@ def _check_alike(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _check_affinity(student: Tensor, teacher: Tensor, nodes: int, kind: str, power: float) -> None:
+def _check_affinity(student: Tensor, teacher: Tensor, nodes: int, kind: str, power: int) -> None:
     if student.ndim != 4 or teacher.ndim != 4 or len(student) != len(teacher):
         raise ConfigError(
             "Expected `student` and `teacher` to be [B, F, h, w] with equal B, but got "
@@ -307,7 +308,7 @@ def _check_affinity(student: Tensor, teacher: Tensor, nodes: int, kind: str, pow
         )
     if kind not in KINDS:
         raise ConfigError(f"Expected `kind` to be one of {', '.join(KINDS)}, but got '{kind}'.")
-    if nodes < 1 or power < 1:
+    if nodes < 1 or power not in DISTANCES:
         raise ConfigError(
-            f"Expected `nodes` and `power` to be at least 1, but got nodes={nodes} and power={power}."
+            f"Expected `nodes` to be at least 1 and `power` 1 or 2, but got nodes={nodes} and power={power}."
         )
