@@ -162,7 +162,7 @@ def affinity_loss(
             cells = F.adaptive_avg_pool2d(_exact(x), grid).flatten(2).mT  # [B, F, h, w] → [B, n, F]
             unit = _unit(cells if kind == "locations" else cells.transpose(0, 1), detach_norm)
             graphs.append(unit @ unit.mT)  # [B, n, F] → [B, n, n]; samples: [1, B, F] → [1, B, B]
-        return DISTANCES[power](*graphs)
+        return DISTANCES[power](graphs[0], graphs[1])
 
 
 def consistency_loss(
