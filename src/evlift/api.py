@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
-    from evlift.engine.evaluate import Evaluation
+    from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
     from evlift.engine.train import Report
     from evlift.events import Reader
     from evlift.methods.base import Method
@@ -33,6 +33,7 @@ def train(
     *,
     flags: Sequence[str] = (),
     report: Report | None = None,
+    found: Callable[[TransferTask], None] | None = None,
 ) -> Run:
     """Train what a recipe says; a folder that holds an unfinished run of the same recipe is resumed.
 
@@ -44,6 +45,7 @@ def train(
         out: folder of the run; default ``runs/<method>-<model>-<digest>``.
         flags: overrides as on the command line.
         report: called as ``report(finished_steps, all_steps, scalars)`` after every step.
+        found: called once with the data, when all settings have been checked and nothing has been trained yet.
 
     Raises:
         EvliftError: settings, data or files that do not fit; nothing has been trained then.
@@ -58,6 +60,8 @@ def train(
     task = create_task(wanted)
     method = build_method(wanted, task)
     feeder = build_feeder(wanted, task, method)
+    if found is not None:
+        found(task)
     Trainer(wanted, method, feeder, folder, report).train()
     return Run(folder)
 
@@ -191,7 +195,7 @@ def open_run(folder: str | Path) -> Trained:
 
 def evaluate(
     folder: str | Path, *, split: str = "val", window: str | None = None, adapt: bool = False
-) -> Evaluation:
+) -> Evaluation | SegmentationEvaluation:
     """Judge a finished run on a split of its own data.
 
     Args:

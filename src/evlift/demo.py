@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from evlift import report as pages
 from evlift.api import create_task, evaluation_feeder, open_run, train
@@ -52,7 +52,10 @@ def run_demo(
         _train(recipe, runs[name], name, console)
     feeder = evaluation_feeder(open_run(runs["TMKT"]), create_task(open_run(runs["TMKT"]).recipe))
     batches = list(feeder.evaluation("val"))
-    judged = {name: run_network(open_run(folder).network, batches) for name, folder in runs.items()}
+    judged = {
+        name: cast(Evaluation, run_network(open_run(folder).network, batches))
+        for name, folder in runs.items()
+    }
     if console:
         print_table(console, table_rows(runs, judged))
     return write_page(out, said, runs, judged, feeder)

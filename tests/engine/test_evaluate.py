@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 from torch import nn
 
 from evlift.datasets.base import Batch
-from evlift.engine.evaluate import Evaluation, adapt_statistics, run_network
+from evlift.engine.evaluate import Evaluation, SegmentationEvaluation, adapt_statistics, run_network
 from evlift.engine.logs import RunLog, read_log
-from evlift.engine.metrics import Recognition, confusion_matrix
+from evlift.engine.metrics import Recognition, Segmentation, confusion_matrix
 from evlift.errors import DataError
 from evlift.models import create_model
 from evlift.models.base import StepNorm
@@ -211,3 +212,96 @@ def test_a_resumed_log_keeps_names_with_commas(tmp_path):
     log.close()
     RunLog(tmp_path, step=1).close()
     assert [(row["name"], row["value"]) for row in read_log(tmp_path / "metrics.csv")] == [("a, b", 0.5)]
+
+
+def test_evaluating_nothing_is_refused():
+    with pytest.raises(DataError, match="got none"):
+        run_network(TwoNorms(), [])
+
+
+class Echo(nn.Module):
+    """Its logits are its input, [B, T, K, H, W]."""
+
+    def forward(self, x):
+        return SimpleNamespace(logits=x)
+
+
+def masks(n=6, size=(7, 9), seed=0):
+    """Logits [n, 3, 4, H, W] and masks with void and without class 3, which is predicted now and then."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.randint(0, 3, (n, *size), generator=generator)
+    logits = torch.randn(n, 3, 4, *size, generator=generator)
+    logits += 1.5 * torch.nn.functional.one_hot(mask, 4).permute(0, 3, 1, 2)[:, None]
+    mask[torch.rand(mask.shape, generator=generator) < 0.2] = 255
+    return logits, mask
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_masks_are_judged_over_the_whole_set(size):
+    logits, mask = masks()
+    batches = [
+        Batch(
+            events=logits[i : i + size],
+            event_target=mask[i : i + size],
+            names=("x",) * len(mask[i : i + size]),
+        )
+        for i in range(0, 6, size)
+    ]
+    found = run_network(Echo(), batches)
+    known = mask != 255
+    for step in range(3):
+        predicted = logits[:, : step + 1].mean(1).argmax(1)
+        wanted = jaccard_score(mask[known], predicted[known], average="macro")
+        assert found.per_step[step] == pytest.approx(wanted)
+    assert found.score == found.metrics.mean_iou == pytest.approx(wanted)
+    assert found.metrics.accuracy == pytest.approx(accuracy_score(mask[known], predicted[known]))
+    assert found.metrics.pixels == int(known.sum())
+    summary = found.summary()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert (summary["samples"], summary["mIoU"], found.metric) == (6, found.score, "mIoU")
+
+
+def test_iou_of_every_class_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    target, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    found = Segmentation(confusion_matrix(target, predicted, 5))
+    np.testing.assert_allclose(found.per_class, jaccard_score(target, predicted, average=None))
+    np.testing.assert_allclose(found.class_mean, balanced_accuracy_score(target, predicted))
+
+
+def test_a_class_neither_there_nor_predicted_counts_in_no_mean():
+    found = Segmentation(np.array([[4, 0, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
+    assert found.per_class[:3].tolist() == [1.0, 0.5, 0.0]  # class 2 is predicted though not there
+    assert np.isnan(found.per_class[3])
+    assert found.mean_iou == pytest.approx(0.5)
+    assert np.isnan(Segmentation(np.zeros((2, 2), np.int64)).mean_iou)
+
+
+def test_void_of_masks_is_a_class_among_many():
+    assert confusion_matrix(np.array([[0, 255], [1, 1]]), np.array([[0, 0], [1, 0]]), 2).tolist() == [
+        [1, 0],
+        [1, 1],
+    ]
+    many = confusion_matrix(np.array([255, 300]), np.array([255, 3]), 301)
+    assert (many[255, 255], many[300, 3], many.sum()) == (1, 1, 2)
+
+
+def test_void_alone_says_nothing():
+    logits, mask = masks(n=1)
+    found = run_network(Echo(), [Batch(events=logits, event_target=torch.full_like(mask, 255))])
+    assert np.isnan(found.score)
+    assert found.summary()["mIoU"] is None
+
+
+def test_scores_name_their_metric():
+    found = Evaluation(np.eye(2, dtype=np.float32)[:, None], np.array([0, 0]), ())
+    assert (found.score, found.metric) == (0.5, "accuracy")
+    assert SegmentationEvaluation(np.eye(2, dtype=np.int64)[None], ()).score == 1.0
+
+
+@pytest.mark.parametrize(
+    "target", [torch.zeros(6, dtype=torch.int64), torch.zeros(6, 7, 8, dtype=torch.int64)]
+)
+def test_labels_of_another_kind_are_refused(target):
+    with pytest.raises(DataError, match=r"\[6, 3, 4, 7, 9\] for \[6.*Use a network for what the labels are"):
+        run_network(Echo(), [Batch(events=masks()[0], event_target=target)])

@@ -1,11 +1,11 @@
-"""Evaluation: accuracy in all the ways the tables need, and statistics adapted to unlabelled recordings."""
+"""Evaluation: what the tables need of classes and of masks, and statistics adapted to unlabelled recordings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evlift.datasets.base import Batch
-from evlift.engine.metrics import Recognition, confusion_matrix
+from evlift.engine.metrics import Recognition, Segmentation, confusion_matrix
 from evlift.errors import DataError
 from evlift.models.modes import batch_norms, evaluating
 
@@ -28,9 +28,16 @@ class Evaluation:
         names: of the samples, in order.
     """
 
+    metric: ClassVar[str] = "accuracy"
+
     logits: NDArray[np.float32]
     target: NDArray[np.int64]
     names: tuple[str, ...]
+
+    @property
+    def score(self) -> float:
+        """The number that weights are chosen by: accuracy."""
+        return self.metrics.accuracy
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -57,37 +64,134 @@ class Evaluation:
             "accuracy": metrics.accuracy,
             "class_mean": metrics.class_mean,
             "interval": list(metrics.interval),
-            "per_class": [None if np.isnan(v) else float(v) for v in metrics.per_class],
+            "per_class": _plain(metrics.per_class),
             "per_step": self.per_step.tolist(),
             "confusion": metrics.confusion.tolist(),
         }
 
 
+@dataclass(frozen=True)
+class SegmentationEvaluation:
+    """How well a network segments a split; pixels are counted, not kept.
+
+    Args:
+        confusions: int64 [T, K, K], row = true class, as if the first 1, 2, ... T steps had been seen.
+        names: of the samples, in order.
+    """
+
+    metric: ClassVar[str] = "mIoU"
+
+    confusions: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    @property
+    def score(self) -> float:
+        """The number that weights are chosen by: mIoU."""
+        return self.metrics.mean_iou
+
+    @property
+    def metrics(self) -> Segmentation:
+        """mIoU, per class, pixel accuracy, of the mean logits over all T steps."""
+        return Segmentation(self.confusions[-1])
+
+    @property
+    def per_step(self) -> NDArray[np.float64]:
+        """mIoU [T] if only the first 1, 2, ... T steps had been seen."""
+        return np.array([Segmentation(confusion).mean_iou for confusion in self.confusions])
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        metrics = self.metrics
+        return {
+            "samples": len(self.names),
+            "pixels": metrics.pixels,
+            "mIoU": _plain(np.array([metrics.mean_iou]))[0],
+            "accuracy": _plain(np.array([metrics.accuracy]))[0],
+            "class_mean": _plain(np.array([metrics.class_mean]))[0],
+            "per_class": _plain(metrics.per_class),
+            "per_step": _plain(self.per_step),
+            "confusion": metrics.confusion.tolist(),
+        }
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    """Floats, None for NaN, which JSON does not have."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
 @torch.no_grad()
 def run_network(
     network: nn.Module, batches: Iterable[Batch], *, device: torch.device | str = "cpu"
-) -> Evaluation:
+) -> Evaluation | SegmentationEvaluation:
     """Run a network over labelled batches through its event head, in evaluation mode, and give the mode back.
 
     Args:
-        network: ``network(x [B, T, C, H, W]).logits`` is [B, T, K].
-        batches: with `events` and `event_target`, or with `image` and `image_target`.
+        network: ``network(x [B, T, C, H, W]).logits`` is [B, T, K], for masks [B, T, K, H, W].
+        batches: with `events` and `event_target`, or with `image` and `image_target`; targets are classes [B] or
+            masks [B, H, W].
         device: where the network is.
+
+    Raises:
+        DataError: no batch, one without sequence or label, or labels that are not of the network's kind.
     """
+    counted: _Clips | _Masks | None = None
+    names: list[str] = []
     with evaluating(network):
-        logits, targets = [], []
-        names: list[str] = []
         for batch in batches:
-            clips = batch.events if batch.events is not None else batch.image
-            target = batch.event_target if batch.events is not None else batch.image_target
-            if clips is None or target is None or (target < 0).any():
+            clips, target = _labelled(batch)
+            logits = network(clips.to(device)).logits.float()
+            if target.shape != logits.shape[:1] + logits.shape[3:]:
                 raise DataError(
-                    "Expected labelled batches to evaluate on, but got some without sequence or label."
+                    "Expected logits [B, T, K] for classes [B], or [B, T, K, H, W] for masks [B, H, W], but got "
+                    f"{list(logits.shape)} for {list(target.shape)}. Use a network for what the labels are."
                 )
-            logits.append(network(clips.to(device)).logits.float().cpu())  # [B, T, K]
-            targets.append(target.cpu())
+            counted = counted or (_Masks() if target.ndim > 1 else _Clips())
+            counted.add(logits, target.cpu())
             names.extend(batch.names)
-    return Evaluation(torch.cat(logits).numpy(), torch.cat(targets).numpy(), tuple(names))
+    if counted is None:
+        raise DataError("Expected labelled batches to evaluate on, but got none.")
+    return counted.judged(tuple(names))
+
+
+def _labelled(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Sequence and target of the event side, or else of the image side."""
+    clips = batch.events if batch.events is not None else batch.image
+    target = batch.event_target if batch.events is not None else batch.image_target
+    if clips is None or target is None or (target < 0).any():
+        raise DataError("Expected labelled batches to evaluate on, but got some without sequence or label.")
+    return clips, target
+
+
+class _Clips:
+    """Keeps the logits of clips."""
+
+    def __init__(self) -> None:
+        self.logits: list[Tensor] = []
+        self.targets: list[Tensor] = []
+
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        self.logits.append(logits.cpu())
+        self.targets.append(target)
+
+    def judged(self, names: tuple[str, ...]) -> Evaluation:
+        return Evaluation(torch.cat(self.logits).numpy(), torch.cat(self.targets).numpy(), names)
+
+
+class _Masks:
+    """Counts the pixels of masks; the logits of a whole set would not fit into memory."""
+
+    confusions: Any = 0
+
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        running, steps = torch.zeros_like(logits[:, 0]), []
+        for step in logits.unbind(1):
+            running += step
+            predicted = running.argmax(1).cpu().numpy()  # [B, K, H, W] → [B, H, W]
+            steps.append(confusion_matrix(target.numpy(), predicted, logits.shape[2]))
+        self.confusions = self.confusions + np.stack(steps)  # [T, K, K]
+
+    def judged(self, names: tuple[str, ...]) -> SegmentationEvaluation:
+        return SegmentationEvaluation(self.confusions, names)
 
 
 @torch.no_grad()
