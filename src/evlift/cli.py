@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
+from evlift.verbs import simulate as simulate_verb
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from evlift.datasets.task import TransferTask
 
 EPILOG = """examples:
   evlift demo                                       the main job on embedded data, about two minutes
@@ -21,6 +24,7 @@ EPILOG = """examples:
   evlift train tmkt-digits --method.r_m 0.3         train a recipe, any field overridden
   evlift evaluate runs/NAME                         accuracy, per class, per time step
   evlift predict runs/NAME recording.bin            labels of a recording
+  evlift simulate pictures/ recordings/             what an event camera would have recorded
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""
 
@@ -194,12 +198,27 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         soft_wrap=True,
     )
     with TrainingBar(console, recipe.method["name"]) as report:
-        run = train(recipe, folder, report=report)
+        run = train(
+            recipe, folder, report=report, found=lambda task: console.print(_found(task), soft_wrap=True)
+        )
     record = run.read_record()
     console.print(
-        f"{record['selected_on']} accuracy [bold]{record['val_accuracy']:.3f}[/] at step {record['kept_step']}, "
+        f"{record['judged_on']} {record['metric']} [bold]{record['val']:.3f}[/] at step {record['kept_step']}, "
         f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}",
         soft_wrap=True,
+    )
+
+
+def _found(task: TransferTask) -> str:
+    """What a task holds, in two lines."""
+    parts = task.describe()
+    kind = "masks" if task.segments else "classes"
+    height, width = task.sensor_size
+    return (
+        f"source: {parts['source']} pictures ({parts['source_val']} held out), {len(task.classes)} {kind}: "
+        f"{', '.join(task.classes[:12])}{', …' if len(task.classes) > 12 else ''}\n"
+        f"events: {parts['train']} with label, {parts['unlabelled']} without, {parts['val']} val, "
+        f"{parts['test']} test, {width}x{height} pixels"
     )
 
 
@@ -229,11 +248,16 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     if options.json:
         print(json.dumps({**summary, "cost": asdict(spent)}))
         return
-    low, high = summary["interval"]
+    interval = ""
+    if "interval" in summary:
+        interval = "  (95 % interval {:.4f} to {:.4f})".format(*summary["interval"])
+    shown = [(evaluation.metric, f"{evaluation.score:.4f}{interval}")]
+    if evaluation.metric == "mIoU":
+        shown.append(("pixel accuracy", f"{evaluation.metrics.accuracy:.4f}"))
     rows = [
         ("samples", str(summary["samples"])),
-        ("accuracy", f"{summary['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})"),
-        ("mean over classes", f"{summary['class_mean']:.4f}"),
+        *shown,
+        ("mean recall of the classes", f"{evaluation.metrics.class_mean:.4f}"),
         ("parameters", f"{spent.parameters:,}"),
         ("MACs a clip, all layers dense", f"{spent.dense_macs:,.0f}"),
         ("MACs of layers with analogue input", f"{spent.macs:,.0f}"),
@@ -244,9 +268,10 @@ def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     shares = [
         (name, f"{value:.3f}") for name, value in zip(classes, evaluation.metrics.per_class, strict=True)
     ]
-    _print_table("per class", ("class", "recall"), shares)
+    measured = "IoU" if evaluation.metric == "mIoU" else "recall"
+    _print_table("per class", ("class", measured), shares)
     steps = [(str(t + 1), f"{value:.3f}") for t, value in enumerate(evaluation.per_step)]
-    _print_table("per time step", ("steps seen", "accuracy"), steps)
+    _print_table("per time step", ("steps seen", evaluation.metric), steps)
     rates = [(name, f"{value:.4f}") for name, value in spent.firing_rates.items()]
     if rates:
         _print_table("firing rates", ("layer", "spikes per neuron and step"), rates)
@@ -269,6 +294,18 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> None:
         else:
             span = f"{found.start_us / 1e3:10.1f} to {found.stop_us / 1e3:.1f} ms"
             print(f"{span}  {found.events:8d} events  {found.label}  {found.confidence:.3f}", flush=True)
+
+
+def _simulate(options: argparse.Namespace, rest: list[str]) -> None:
+    from evlift.progress import work_bar
+
+    with work_bar(
+        _console(), "simulate", "pictures" if Path(options.source).is_dir() else "frames"
+    ) as report:
+        made = simulate_verb.run(options, report)
+    if made.fit:
+        _print_table("fit", ("", ""), made.fit.rows())
+    print(f"{made.recordings} recordings, {made.events:,} events → {options.out}")
 
 
 VERBS: dict[str, tuple[Callable[..., None], Callable[..., None], str, str]] = {
@@ -301,6 +338,12 @@ VERBS: dict[str, tuple[Callable[..., None], Callable[..., None], str, str]] = {
         _predict,
         "Label a recording.",
         "evlift predict runs/a recording.bin --duration-ms 100",
+    ),
+    "simulate": (
+        simulate_verb.add_options,
+        _simulate,
+        "Turn pictures or a video into recordings of an event camera.",
+        "evlift simulate pictures/ recordings/ --motion pan --sensor 180x240",
     ),
 }
 

@@ -192,23 +192,23 @@ class Trainer:
             raise
 
     def _evaluate(self, phase: Phase, log: RunLog) -> float:
-        """Accuracy on val; keeps the student if it is the best so far, or always where the last is kept."""
+        """Score on val; keeps the student if it is the best so far, or always where the last is kept."""
         student = self.averaged_student()
         batches = self.feeder.evaluation(selection_split(self.method))
         if self.method.reads == "pictures":
             batches = (batch.of_pictures() for batch in batches)
         evaluation = run_network(student, batches, device=self.fabric.device)
-        accuracy = evaluation.metrics.accuracy
-        log.scalars(self.state.step, phase.name, "val", {"accuracy": accuracy})
-        better = accuracy > self.state.best
+        score = evaluation.score
+        log.scalars(self.state.step, phase.name, "val", {evaluation.metric: score})
+        better = score > self.state.best
         waits = phase == self.schedule[-1][0]  # an earlier phase must not end those after it
         self.state.bad_evaluations = self.state.bad_evaluations + 1 if waits and not better else 0
         if better:
-            self.state.best, self.state.best_step = accuracy, self.state.step
+            self.state.best, self.state.best_step = score, self.state.step
         if better or self.options.keep == "last":
-            self.state.kept, self.state.kept_step = accuracy, self.state.step
+            self.state.kept, self.state.kept_step = score, self.state.step
             save_weights(self.run.weights, inference_weights(student))
-        return accuracy
+        return score
 
     def _stopped(self) -> bool:
         """Whether patience has run out."""
@@ -255,7 +255,9 @@ class Trainer:
             "split": task.split,
             "data": task.describe(),
             "selected_on": "last step" if self.options.keep == "last" else selection_split(self.method),
-            "val_accuracy": self.state.kept,
+            "judged_on": selection_split(self.method),
+            "metric": "mIoU" if task.segments else "accuracy",
+            "val": self.state.kept,
             "kept_step": self.state.kept_step,
             "steps": self.state.step,
             "samples": self.state.step * self.options.batch_size,
