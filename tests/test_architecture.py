@@ -42,7 +42,8 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "api": BASE | {"config", "events", "datasets", "models", "methods", "engine"},
     "report": BASE | {"representations", "engine"},
     "demo": BASE | {"config", "engine", "api", "report", "progress"},
-    "cli": BASE | {"config", "events", "api", "demo", "progress"},
+    "verbs": BASE | {"simulate"},
+    "cli": BASE | {"config", "events", "api", "demo", "progress", "verbs"},
     "__main__": {"cli"},
 }
 

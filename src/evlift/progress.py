@@ -1,10 +1,11 @@
-"""The progress bar of a training, for terminals and logs, and how a training is stopped."""
+"""Progress bars for terminals and logs, and how a training is stopped."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -64,3 +65,20 @@ class TrainingBar:
             raise KeyboardInterrupt(
                 f"stopped after step {done} of {total}; the same command goes on from there"
             )
+
+
+@contextmanager
+def work_bar(console: Console, name: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar with rate and time left for `(done, total)` of some unit; the total may be unknown."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(name, total=None, said="")
+
+        def report(done: int, total: int | None) -> None:
+            speed = bar.tasks[0].speed
+            rate = f", {speed:.1f} {unit}/s" if speed else ""
+            bar.update(task, completed=done, total=total, said=f"{done}/{total or '?'}{rate}")
+
+        yield report

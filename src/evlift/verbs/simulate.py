@@ -1,0 +1,123 @@
+"""`evlift simulate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evlift.simulate.command import Written
+
+AS_THEY_ARE = ("motion", "amplitude_px", "margin", "negative", "fps", "format", "seed")
+OF_THE_CAMERA = ("threshold", "noise_hz", "leak_hz", "shot_hz")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    add = parser.add_argument
+    add("source", metavar="IN", help="a picture, a folder of pictures (its subfolders are kept), or a video")
+    add("out", metavar="OUT", help="recording, whose extension says the format; a folder where IN is one")
+    add("--sensor", type=size, metavar="HxW", help="default: 180x240 for pictures, a video's own size")
+    add("--fps", type=positive, metavar="N", help="frames a second of a video (default: what the file says)")
+    add(
+        "--format", help="of the recordings, where OUT does not say (default in a folder: dsec, an HDF5 file)"
+    )
+    add("--seed", type=count, default=0, metavar="N", help="same seed, same events (default: %(default)s)")
+    _add_motion(parser.add_argument_group("how pictures move"))
+    _add_camera(parser.add_argument_group("camera"))
+
+
+def _add_motion(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--motion", default="random3", help="random3, pan, shake, affine or nmnist (default: %(default)s)")
+    add("--duration-ms", type=positive, default=300.0, metavar="MS", help="default: %(default)g")
+    add(
+        "--step-ms",
+        type=positive,
+        default=5.0,
+        metavar="MS",
+        help="from frame to frame (default: %(default)g)",
+    )
+    add("--amplitude-px", type=positive, metavar="PX", help="extent of the motion (default: 4.5 to 6.7)")
+    add(
+        "--margin",
+        type=count,
+        default=0,
+        metavar="PX",
+        help="left free around a picture (default: %(default)s)",
+    )
+    add("--negative", action="store_true", help="show negatives")
+
+
+def _add_camera(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--threshold", type=positive, metavar="LOG", help="contrast threshold in log units (default: a range)"
+    )
+    add(
+        "--noise-hz", type=rate, metavar="HZ", help="background events a second and pixel (default: 0 to 0.3)"
+    )
+    add(
+        "--leak-hz",
+        type=rate,
+        metavar="HZ",
+        help="ON events a second of a pixel that sees no change (default: 0)",
+    )
+    add("--shot-hz", type=rate, metavar="HZ", help="shot noise events a second of a dark pixel (default: 0)")
+    add(
+        "--fit",
+        metavar="RECORDING",
+        help="file or folder whose noise, ON/OFF ratio and event rate are matched",
+    )
+
+
+def run(options: argparse.Namespace, report: Callable[[int, int | None], None]) -> Written:
+    """Do what the options ask."""
+    from evlift.simulate.command import FileSimulator
+
+    simulator = FileSimulator(
+        sensor_size=options.sensor,
+        duration_us=round(options.duration_ms * 1e3),
+        step_us=round(options.step_ms * 1e3),
+        camera={name: getattr(options, name) for name in OF_THE_CAMERA},
+        fit_to=options.fit,
+        **{name: getattr(options, name) for name in AS_THEY_ARE},
+    )
+    return simulator(options.source, options.out, report)
+
+
+def size(text: str) -> tuple[int, int]:
+    """`180x240` as (180, 240)."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(
+        side.isascii() and side.isdecimal() and 0 < int(side) < 2**14 for side in sides
+    ):
+        raise argparse.ArgumentTypeError(f"expected HxW such as 180x240, but got {text}")
+    return (int(sides[0]), int(sides[1]))
+
+
+def rate(text: str) -> float:
+    """A number of at least 0 and at most 1e9."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, but got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = rate(text)
+    if value < 1e-3:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0.001, but got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, but got {text}")
+    return int(text)
