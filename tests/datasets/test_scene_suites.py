@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from evlift.config import InputOptions
 from evlift.datasets import digits, items
-from evlift.datasets.digit_masks import MIN_R2, TILE, Registration, TiledPictures, fours, on_tile
+from evlift.datasets.digit_masks import TILE, TiledPictures, fours, on_tile
 from evlift.datasets.images import mnist
+from evlift.datasets.recordings import nmnist
+from evlift.datasets.registration import MIN_R2, WINDOWS_US, Registration, best_shifts, register
 from evlift.datasets.scene_encoder import SceneEncoder
 from evlift.datasets.scenes import VOID
 from evlift.datasets.streets import camvid, far_from, halves, moment
 from evlift.datasets.suites import SUITES
 from evlift.datasets.task import TransferTask
 from evlift.errors import DataError
+from evlift.events import EventStream
 
 # Split hashes. They may change only together with every published table.
 DIGIT_MASKS = "d362252c"
@@ -165,6 +168,43 @@ def test_who_meets_whom_is_decided_by_ids_alone() -> None:
     objects = [f"o{i}" for i in range(10)]
     assert fours(objects, "k") == fours(objects[::-1], "k") != fours(objects, "other")
     assert sorted(map(len, fours(objects, "k"))) == [4, 4]
+
+
+def test_registering_gives_the_registration(data_root: Path) -> None:
+    """Our fit against the file that others made, on recordings and pictures that both have."""
+    registration, pictures, recordings = Registration.load(data_root), mnist(data_root), nmnist(data_root)
+    assert np.array_equal(registration.windows_us, WINDOWS_US)
+    for i in range(0, 1000, 40):
+        object_id = recordings[i].object_id
+        row = registration.place[object_id]
+        shift, r2 = best_shifts(recordings.load(i), pictures.load(int(object_id[-5:])))
+        assert np.array_equal(shift, registration.shift[row])
+        assert np.allclose(r2, registration.r2[row], atol=0.04)
+
+
+def test_a_window_without_events_explains_nothing() -> None:
+    picture = np.zeros((28, 28), np.uint8)
+    picture[10:18, 10:18] = 255
+    shift, r2 = best_shifts(EventStream.empty((34, 34)), picture)
+    assert shift.shape == (6, 2)
+    assert (r2 == 0).all()
+
+
+def test_register_writes_what_load_reads(data_root: Path, tmp_path: Path) -> None:
+    known = nmnist(data_root)
+    (tmp_path / "mnist").symlink_to(data_root / "mnist")
+    for i in (3, 500):
+        file = known[i].path
+        folder = tmp_path / "nmnist" / "Train" / file.parent.name
+        folder.mkdir(parents=True)
+        (folder / file.name).symlink_to(file)
+    register(tmp_path)
+    mine, theirs = Registration.load(tmp_path), Registration.load(data_root)
+    assert len(mine.place) == 2
+    for object_id in mine.place:
+        for window in range(6):
+            assert mine.shift_of(object_id, window) == theirs.shift_of(object_id, window)
+            assert mine.fits(object_id, window) == theirs.fits(object_id, window)
 
 
 @pytest.mark.parametrize("damage", ["missing", "keys", "windows"])

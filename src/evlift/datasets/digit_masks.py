@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,73 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.datasets.images import mnist
-from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings, hash_of_text, require
+from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings, hash_of_text
 from evlift.datasets.recognition import N_SOURCE, digits
 from evlift.datasets.recordings import nmnist
+from evlift.datasets.registration import BORDER, Registration
 from evlift.datasets.scenes import VOID, EventScene, Scene, SceneImages, SceneRecordings
 from evlift.datasets.task import TransferTask, assemble_scenes
-from evlift.errors import DataError
 from evlift.events import EventStream
 
 CLASSES = ("background", *"0123456789")
 TILE, SIDE = 34, 2  # pixels of a tile, tiles of a side
 SCENE_SIZE = (TILE * SIDE, TILE * SIDE)
-BORDER = 3  # a picture of 28x28 lies this far inside its tile
 INK, EDGE = (
     128,
     64,
 )  # from INK on a pixel is the digit's; from EDGE to INK it is no class's; below it is background
-MIN_R2 = 0.3
 TRAIN_PASSES = 4
-REGISTRATION_SOURCE = "a registration of N-MNIST on MNIST (docs/data.md says what it holds)"
-
-
-@dataclass(frozen=True, eq=False)
-class Registration:
-    """Where the picture of each recording lies in windows of equal length.
-
-    Args:
-        place: object id → row of `shift` and `r2`.
-        shift: int [n, W, 2], (dy, dx): picture pixel (r, c) lies at event (y, x) = (r + 3 - dy, c + 3 - dx).
-        r2: float [n, W], how well the shifted picture explains the window's events.
-        windows_us: int64 [W, 2], start and end of each window.
-    """
-
-    place: dict[str, int]
-    shift: NDArray[np.int64]
-    r2: NDArray[np.float64]
-    windows_us: NDArray[np.int64]
-
-    @classmethod
-    def load(cls, root: Path | str) -> Registration:
-        """From ``root/nmnist/registration.npz``.
-
-        Raises:
-            DataError: no such file, other keys, or windows of unequal length.
-        """
-        path = require(root, ("nmnist/registration.npz",), data_set="digit-masks", source=REGISTRATION_SOURCE)
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                numbers, windows = content["mnist_index"], content["windows_us"].astype(np.int64)
-                shift, r2 = content["shift"].astype(np.int64), content["r2"].astype(np.float64)
-        except (ValueError, KeyError, OSError) as error:
-            raise DataError(
-                f"Expected '{path}' with mnist_index, shift, r2, windows_us, but: {error}."
-            ) from None
-        if len(set((windows[:, 1] - windows[:, 0]).tolist())) != 1:
-            raise DataError(f"Expected windows of one length in '{path}', but got {windows.tolist()}.")
-        place = {f"mnist/train/{int(number):05d}": row for row, number in enumerate(numbers)}
-        return cls(place, shift, r2, windows)
-
-    @property
-    def duration_us(self) -> int:
-        """Length of every window."""
-        return int(self.windows_us[0, 1] - self.windows_us[0, 0])
-
-    def fits(self, object_id: str, window: int) -> bool:
-        """Whether the mask of this recording can be trusted in this window."""
-        row = self.place.get(object_id)
-        return row is not None and bool(self.r2[row, window] >= MIN_R2)
 
 
 def digit_masks(
@@ -175,7 +123,7 @@ class TiledRecordings:
 
     def read(self, item: Item) -> EventScene:
         """The scene of an item whose parts are four objects and whose index is the window."""
-        pairs = [self._tiles.tile(part, self._shift(part, item.index)) for part in item.parts]
+        pairs = [self._tiles.tile(part, self.registration.shift_of(part, item.index)) for part in item.parts]
         stream = self._stream(item)
         return EventScene(stream, mask=tiled([mask for _, mask in pairs]), frame=tiled([p for p, _ in pairs]))
 
@@ -194,15 +142,14 @@ class TiledRecordings:
         order = np.argsort(t, kind="stable")
         return EventStream(t[order], x[order], y[order], p[order], SCENE_SIZE)
 
-    def _shift(self, object_id: str, window: int) -> tuple[int, int]:
-        dy, dx = self.registration.shift[self.registration.place[object_id], window]
-        return int(dy), int(dx)
-
     def fingerprint(self, item: Item) -> str:
         """Hash of window, shifts, and the hashes of recordings and pictures."""
         said = [str(self.registration.windows_us[item.index].tolist()), self._tiles.fingerprint(item)]
         for part in item.parts:
-            said += [self.recordings.fingerprint(self._place[part]), str(self._shift(part, item.index))]
+            said += [
+                self.recordings.fingerprint(self._place[part]),
+                str(self.registration.shift_of(part, item.index)),
+            ]
         return hash_of_text("/".join(said))
 
 
