@@ -25,7 +25,8 @@ class Run:
 
     Args:
         folder: holds ``config.yaml`` (the recipe), ``manifest.jsonl`` (who is in which split), ``record.json`` (seed,
-            versions, figures), ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from).
+            versions, figures), ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from), ``strip.png`` and ``curves.png`` (to
+            look at).
     """
 
     folder: Path
@@ -59,6 +60,16 @@ class Run:
     def log(self) -> Path:
         """One row for every logged scalar."""
         return self.folder / "metrics.csv"
+
+    @property
+    def strip(self) -> Path:
+        """What the method saw and made in its last step."""
+        return self.folder / "strip.png"
+
+    @property
+    def curves(self) -> Path:
+        """What the method watches of itself, over the steps; only of methods that do."""
+        return self.folder / "curves.png"
 
     def recipe(self) -> Recipe:
         """The recipe of a run.

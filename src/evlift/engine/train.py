@@ -19,6 +19,7 @@ from evlift.engine.checkpoint import load_resume, save_resume, save_weights
 from evlift.engine.evaluate import run_network
 from evlift.engine.logs import RunLog
 from evlift.engine.optim import Optimizers
+from evlift.engine.pictures import save_curves, save_strip
 from evlift.engine.run import Run, check_split, environment
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.files import write_json, write_text
@@ -181,8 +182,11 @@ class Trainer:
         if last or (phase.student and self.options.eval_every and done % self.options.eval_every == 0):
             values["val"] = self._evaluate(phase, log)
             for name, clips in output.outputs.items():
-                if clips.ndim == 5:  # [B, T, C, H, W]
+                if clips.ndim == 5 and clips.shape[2] == 2:  # [B, T, 2, H, W]
                     log.clips(done, name, clips.detach())
+        if last or self._stopped():
+            save_strip(output.outputs, self.run.strip)
+            save_curves(self.run.log, self.run.curves)
         if last or self._stopped() or done % self.options.checkpoint_every == 0:
             self._save(optimizer)
         try:
