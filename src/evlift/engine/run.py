@@ -25,8 +25,8 @@ class Run:
 
     Args:
         folder: holds ``config.yaml`` (the recipe), ``manifest.jsonl`` (who is in which split), ``record.json`` (seed,
-            versions, figures), ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from), ``strip.png`` and ``curves.png`` (to
-            look at).
+            versions, figures), ``metrics.csv``, ``best.safetensors`` (the student), ``last.ckpt`` (to resume from),
+            ``strip.png`` and ``curves.png`` (to look at).
     """
 
     folder: Path
