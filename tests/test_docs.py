@@ -44,7 +44,6 @@ DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 SUITES = registries()["data"]
 HOMES = {  # page → registries whose every name it mentions
-    "tmkt.md": (METHODS,),
     "models.md": (MODELS, SURROGATES),
     "data.md": (SUITES, IMAGES, RECORDINGS, DOWNLOADS),
     "recipes.md": (SUITES, MODELS, METHODS),
@@ -105,7 +104,7 @@ def scene(tmp_path, monkeypatch):
             write(f"recordings/{name}/{letter}.raw", recording(rng, letter))
     train = api.train
 
-    def quick_train(recipe, out=None, *, flags=(), report=None):
+    def quick_train(recipe, out=None, *, flags=(), report=None, found=None):
         return train(small(recipe, flags), out, report=report)
 
     for module in (api, demo):
