@@ -140,8 +140,8 @@ def test_conventional_segmentation_networks_are_all_macs() -> None:
     cost = measure_cost(net, torch.rand(2, 2, 3, 32, 32))
     down = [6 * 16, 16 * 16, 16 * 32, 32 * 32, 32 * 64, 64 * 64, 64 * 128, 128 * 128]
     pixels = [256, 256, 64, 64, 16, 16, 4, 4]
-    up = 9 * (192 * 64 * 16 + 96 * 32 * 64 + 48 * 16 * 256)
-    assert cost.macs == 9 * sum(a * b for a, b in zip(down, pixels, strict=True)) + up + 16 * 20 * 256
+    up = 32 * (16 * 256 + 32 * 64 + 64 * 16 + 128 * 4) + 9 * 32 * 32 * 256
+    assert cost.macs == 9 * sum(a * b for a, b in zip(down, pixels, strict=True)) + up + 32 * 5 * 256
     assert cost.synops == 0
 
 

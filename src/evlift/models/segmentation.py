@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from evlift.models.modes import add_image_statistics
 from evlift.models.spiking import ConvBlock
 
 CHANNELS = (16, 32, 64, 128)  # at strides 2, 4, 8, 16; deeper levels stay at the last count
+DECODER = 32  # channels of the way up
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
@@ -26,23 +26,27 @@ def padded(x: Tensor, multiple: int) -> Tensor:
     return functional.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
-def fine(coarse: Tensor, size: Sequence[int]) -> Tensor:
-    """[B, 4·K, h, w] → [B, K, H, W], four pixels a location, cropped to `size`."""
-    return functional.pixel_shuffle(coarse, 2)[..., : size[0], : size[1]]
+def enlarged(coarse: Tensor, size: Sequence[int]) -> Tensor:
+    """[B, K, ⌈H/2⌉, ⌈W/2⌉] → [B, K, H, W], between the locations linearly."""
+    wide = functional.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return wide[..., : size[0], : size[1]]
 
 
-def joined(deep: Tensor, skip: Tensor) -> Tensor:
-    """[B, C, ⌈h/2⌉, ⌈w/2⌉], each location doubled, and [B, D, h, w] → [B, C + D, h, w]; spikes stay spikes."""
+def climbed(deep: Tensor | None, lateral: Tensor) -> Tensor:
+    """[B, C, ⌈h/2⌉, ⌈w/2⌉], each location doubled, plus [B, C, h, w]."""
+    if deep is None:
+        return lateral
     wide = functional.interpolate(deep, scale_factor=2.0)  # [B, C, ⌈h/2⌉, ⌈w/2⌉] → [B, C, h or h + 1, ...]
-    return torch.cat((wide[..., : skip.shape[2], : skip.shape[3]], skip), 1)
+    return lateral + wide[..., : lateral.shape[2], : lateral.shape[3]]
 
 
 def unet_channels(levels: int, width: float) -> list[int]:
-    """Channels of each level of a U-Net."""
+    """Channels of each level of a U-Net, and of its way up."""
     if levels < 2:
         raise ConfigError(f"Expected `levels` to be at least 2, but got {levels}.")
     factor = checked_width(width)
-    return [max(1, round(CHANNELS[min(level, len(CHANNELS) - 1)] * factor)) for level in range(levels)]
+    down = [CHANNELS[min(level, len(CHANNELS) - 1)] for level in range(levels)]
+    return [max(1, round(count * factor)) for count in (*down, DECODER)]
 
 
 class MapNet(FrameNet):
@@ -63,26 +67,22 @@ class MapNet(FrameNet):
         return self.logits(features), features.mean((2, 3))
 
 
-class Level(nn.Sequential):
-    """Two times conv3×3, BN, ReLU; the first with a stride or with more inputs."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, depth: int = 2) -> None:
-        layers: list[nn.Module] = []
-        for index in range(depth):
-            before, step = (in_channels, stride) if index == 0 else (out_channels, 1)
-            conv = nn.Conv2d(before, out_channels, 3, stride=step, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
-        super().__init__(*layers)
+def conv_norm(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Convolution and batch normalisation."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(out_channels)]
 
 
 @MODELS.register("unet")
 class UNet(MapNet):
-    """A U-Net from half resolution down, whose head answers for the four pixels of a location (decided here).
+    """A U-Net from half resolution down whose skips are added on the way up (decided here).
+
+    Sums leave the deep levels a straight way to the head, so that it learns classes sooner than with joined skips.
 
     Args:
-        width: factor on the channels 16, 32, 64, 128.
+        width: factor on the channels 16, 32, 64, 128 and on the decoder's 32.
         levels: of resolution; the coarsest has stride 2 to the power of `levels`.
-        classes, channels, steps, input_size, separate_bn: see :class:`FrameNet`.
+        shared_time, classes, channels, steps, input_size, separate_bn: see :class:`~evlift.models.ann.ConvNet`.
     """
 
     def __init__(
@@ -94,32 +94,37 @@ class UNet(MapNet):
         input_size: int | Sequence[int] = 64,
         width: float = 1.0,
         levels: int = 4,
+        shared_time: bool = False,
         separate_bn: bool = False,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
-        sizes = unet_channels(levels, width)
-        before = [channels * steps, *sizes]
-        self.down = nn.ModuleList(Level(a, b, stride=2) for a, b in zip(before, sizes, strict=False))
-        self.up = nn.ModuleList(Level(deep + skip, skip, depth=1) for skip, deep in itertools.pairwise(sizes))
-        self.features = sizes[0]
-        self.head = nn.Conv2d(self.features, 4 * classes, 1)
+        self.shared_time = shared_time
+        *sizes, self.features = unet_channels(levels, width)
+        before = [channels * (1 if shared_time else steps), *sizes]
+        self.down = nn.ModuleList(
+            nn.Sequential(*conv_norm(a, b, stride=2), nn.ReLU(), *conv_norm(b, b), nn.ReLU())
+            for a, b in zip(before, sizes, strict=False)
+        )
+        self.lateral = nn.ModuleList(nn.Sequential(*conv_norm(a, self.features, 1)) for a in sizes)
+        self.fuse = nn.Sequential(nn.ReLU(), *conv_norm(self.features, self.features), nn.ReLU())
+        self.head = nn.Conv2d(self.features, classes, 1)
         if separate_bn:
             add_image_statistics(self)
 
     def feature_map(self, x: Tensor) -> Tensor:
         """[B, T·C, H, W] → [B, F, ⌈H/2⌉, ⌈W/2⌉]."""
-        skips: list[Tensor] = []
+        found = []
         for level in self.down:
             x = level(x)
-            skips.append(x)
-        x = skips.pop()
-        for level in reversed(self.up):
-            x = level(joined(x, skips.pop()))
-        return x
+            found.append(x)
+        way: Tensor | None = None
+        for lateral, skip in zip(reversed(self.lateral), reversed(found), strict=True):
+            way = climbed(way, lateral(skip))
+        return self.fuse(way)
 
     def logits(self, pooled: Tensor) -> Tensor:
         """[B, F, h, w] → [B, K, H, W]."""
-        return fine(self.head(pooled), self.input_size)
+        return enlarged(self.head(pooled), self.input_size)
 
 
 @MODELS.register("smp")
@@ -207,12 +212,21 @@ def _smp_model(arch: str, encoder: str, weights: str | None, **options: Any) -> 
         ) from error
 
 
+class Lateral(nn.Module):
+    """1×1 convolution and normalisation: spikes become currents of the way up."""
+
+    def __init__(self, net: SpikingNet, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = net.conv(in_channels, out_channels, 1)
+        self.norm = net.norm(out_channels)
+
+
 @MODELS.register("spiking-unet")
 class SpikingUNet(SpikingNet):
     """The layers of :class:`UNet` with LIF neurons (decided here).
 
-    Skips join spikes with spikes. The head does not spike: its currents are the logits, and their mean over T the
-    prediction.
+    The skips are currents, added up to the level of stride 2, where neurons fire again: behind the first layer, spikes
+    alone enter a convolution. The head does not spike: its currents are the logits, and their mean over T the prediction.
     """
 
     default_size = (64, 64)
@@ -221,35 +235,37 @@ class SpikingUNet(SpikingNet):
 
     def build(self) -> int:
         """See :class:`SpikingNet`."""
-        sizes = [self.scaled(count) for count in CHANNELS]
+        *sizes, self.features = unet_channels(len(CHANNELS), self.width)
         self.down = nn.ModuleList()
         for before, after in zip([self.channels, *sizes], sizes, strict=False):
             self.down += [ConvBlock(self, before, after, stride=2), ConvBlock(self, after, after)]
-        self.up = nn.ModuleList(
-            ConvBlock(self, deep + skip, skip) for skip, deep in itertools.pairwise(sizes)
-        )
-        self.features = sizes[0]
-        return sizes[0]
+        self.lateral = nn.ModuleList(Lateral(self, count, self.features) for count in sizes)
+        self.gather = self.neuron()
+        self.fuse = ConvBlock(self, self.features, self.features)
+        return self.features
 
     def classifier(self, flat: int) -> nn.Module:
-        """A head for the four pixels of a location."""
-        return nn.Conv2d(flat, 4 * self.classes, 1)
+        """A 1×1 convolution."""
+        return nn.Conv2d(flat, self.classes, 1)
 
     def encode(self, xs: Sequence[Tensor], run: Run) -> None:
         """See :class:`SpikingNet`."""
-        skips: list[Sequence[Tensor]] = []
+        found: list[Sequence[Tensor]] = []
         blocks: list[Any] = list(self.down)
         for first, second in zip(blocks[::2], blocks[1::2], strict=True):
             xs = second.run(self, first.run(self, xs, run).spikes, run).spikes
-            skips.append(xs)
-        xs = skips.pop()
-        block: Any
-        for block in reversed(self.up):
-            trace = block.run(self, [joined(*pair) for pair in zip(xs, skips.pop(), strict=True)], run)
-            xs = trace.spikes
+            found.append(xs)
+        way: list[Any] = [None] * len(xs)
+        lateral: Any
+        for lateral, spikes in zip(reversed(self.lateral), reversed(found), strict=True):
+            currents = lateral.norm.over_time(self.over_time(lateral.conv, spikes))
+            way = [climbed(*pair) for pair in zip(way, currents, strict=True)]
+        trace = self.fuse.run(self, run.fire(self.gather, way).spikes, run)
         run.features = run.spikes = trace.spikes
         run.potentials = [v.mean((2, 3)) for v in trace.potentials]  # [B, F, h, w] → [B, F]
 
     def read(self, head: nn.Module, features: Sequence[Tensor]) -> Tensor:
         """T tensors of spikes [B, F, h, w] → logits [B, T, K, H, W]."""
-        return torch.stack([fine(coarse, self.input_size) for coarse in self.over_time(head, features)], 1)
+        return torch.stack(
+            [enlarged(coarse, self.input_size) for coarse in self.over_time(head, features)], 1
+        )
