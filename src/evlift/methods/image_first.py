@@ -88,8 +88,7 @@ class PlainKD(TaughtMethod):
             tet_lambda=tet_lambda,
         )
         self.task, self.kd = check_weight("task", task), check_weight("kd", kd)
-        segments = getattr(student, "task", "recognition") == "segmentation"
-        self.temperature = temperature or (1.0 if segments else 4.0)
+        self.temperature = (1.0 if self.segments else 4.0) if temperature is None else temperature
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -128,6 +127,7 @@ class ReconstructThenRunMethod(Method):
 
     uses_images = True
     uses_pictures = True
+    student: ReconstructThenRun
 
     def __init__(self, student: nn.Module, *, teacher_share: float = 0.3) -> None:
         super().__init__(student)
@@ -154,11 +154,12 @@ class ReconstructThenRunMethod(Method):
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Label loss on pictures, or L1 of pictures reconstructed from simulated events."""
-        picture, events, target = self.require(batch, "picture", "image", "image_target")
         if progress.phase == TEACH:
+            picture, target = self.require(batch, "picture", "image_target")
             logits = self.student.image_model(picture.unsqueeze(1), head="event").logits
             loss = mean_logit_loss(logits, target)
             return StepOutput(loss, {"teacher": loss})
+        picture, events = self.require(batch, "picture", "image")
         self.student.image_model.eval()
         again = self.student.picture(events)
         loss = F.l1_loss(again, picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -33,6 +33,7 @@ class ReconstructThenRun(nn.Module):
     """
 
     smallest: ClassVar[int] = 8
+    image_model: Any  # any network of evlift
 
     def __init__(
         self,
