@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +21,34 @@ Generation = Literal["learned", "physics", "mixed"]
 GAN_LR, GAN_BETAS = 2e-4, (0.5, 0.999)
 
 
+class Learned(NamedTuple):
+    """What the generator of events had a part in.
+
+    Args:
+        events: G_E(x), [B, T·C, H, W].
+        picture_again: x̃ = G_I(G_E(x)), [B, P, H, W].
+        events_again: ẽ = G_E(x̂), [B, T·C, H, W].
+    """
+
+    events: Tensor
+    picture_again: Tensor
+    events_again: Tensor
+
+
 @dataclass(frozen=True)
 class Crafted:
-    """What the generators made of one batch; event tensors are [B, T·C, H, W].
+    """What the generators made of one batch.
 
     Args:
         picture: x̂ = G_I(e), [B, P, H, W], the crafted partner of the real events.
-        events: ê, the crafted partner of the pictures: learned, simulated, or half of each.
-        learned: G_E(x), None where pictures become events by physics alone.
-        picture_again: x̃ = G_I(G_E(x)), None likewise.
-        events_again: ẽ = G_E(x̂), None likewise.
-        simulated_picture: G_I of the simulated events, None where there are none.
+        events: ê, [B, T·C, H, W], the crafted partner of the pictures: learned, simulated, or half of each.
+        learned: None where pictures become events by physics alone.
+        simulated_picture: G_I of the simulated events, [B, P, H, W]; None where there are none.
     """
 
     picture: Tensor
     events: Tensor
-    learned: Tensor | None = None
-    picture_again: Tensor | None = None
-    events_again: Tensor | None = None
+    learned: Learned | None = None
     simulated_picture: Tensor | None = None
 
 
@@ -107,26 +117,26 @@ class Reconstruction(nn.Module):
         learned = self.to_events(picture)
         half = len(picture) // 2
         partner = learned if simulated is None else torch.cat([learned[:half], simulated[half:]])
-        again = self.to_picture(learned), self.to_events(crafted)
-        return Crafted(crafted, partner, learned, *again, simulated_picture)
+        again = Learned(learned, self.to_picture(learned), self.to_events(crafted))
+        return Crafted(crafted, partner, again, simulated_picture)
 
     def losses(self, picture: Tensor, events: Tensor, crafted: Crafted) -> dict[str, Tensor]:
         """Weighted losses of the generators ("adversarial", "cycle") and of the critics ("critics")."""
         with frozen(self.picture_critic):
             adversarial = lsgan_generator_loss(self.picture_critic(crafted.picture))
-        shown = self.picture_pool.exchange(crafted.picture.detach())
+        shown = self.picture_pool.exchange(crafted.picture)
         critics = lsgan_critic_loss(self.picture_critic(picture), self.picture_critic(shown))
         cycle = picture.new_zeros(())
         if crafted.simulated_picture is not None:
             cycle = cycle + F.l1_loss(crafted.simulated_picture, picture)
-        if self.event_critic is not None and self.event_pool is not None and crafted.learned is not None:
+        learned = crafted.learned
+        if self.event_critic is not None and self.event_pool is not None and learned is not None:
             with frozen(self.event_critic):
-                adversarial = adversarial + lsgan_generator_loss(self.event_critic(crafted.learned))
-            shown = self.event_pool.exchange(crafted.learned.detach())
+                adversarial = adversarial + lsgan_generator_loss(self.event_critic(learned.events))
+            shown = self.event_pool.exchange(learned.events)
             critics = critics + lsgan_critic_loss(self.event_critic(events), self.event_critic(shown))
-            cycle = (
-                cycle + F.l1_loss(crafted.picture_again, picture) + F.l1_loss(crafted.events_again, events)
-            )
+            cycle = cycle + F.l1_loss(learned.picture_again, picture)
+            cycle = cycle + F.l1_loss(learned.events_again, events)
         return {
             "adversarial": self.adversarial * adversarial,
             "cycle": self.cycle * cycle,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from evlift.errors import ConfigError, DataError
-from evlift.losses.adversarial import (
-    gradient_penalty,
-    wgan_critic_loss,
-    wgan_generator_loss,
-)
+from evlift.errors import ConfigError
+from evlift.losses.adversarial import gradient_penalty, wgan_critic_loss, wgan_generator_loss
 from evlift.losses.alignment import scale_gradient
 from evlift.losses.distill import (
     activity_mask,
@@ -31,6 +28,7 @@ from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstru
 from evlift.methods.kt import check_weight
 from evlift.methods.self_training import AveragedTeacher
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, frozen
+from evlift.models.modes import evaluating
 from evlift.models.reconstruction import ScoreCritic, VectorCritic
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ class EvDistill(TaughtMethod):
 
     - P1, image-anchored: T sees the picture x, S its crafted events ê with the label: task, KD, affinity;
     - P2, event-anchored: S sees real events e, T their crafted picture x̂: KD, affinity;
-    - P3, where recordings have aligned frames and `mutual` > 0: T and S teach each other's predictions.
+    - P3, where recordings have aligned frames and `mutual` > 0: S and a copy of T that reads frames teach each other.
 
     Two traps are guarded. S and G_I together could make T(x̂) constant: the gradient of P2 into G_I is scaled by
     `kd_to_generator`, and the log shows `teacher_entropy`, the entropy of the classes T sees in x̂. Crafted events fill
@@ -153,7 +151,6 @@ class EvDistill(TaughtMethod):
             tet=tet,
             tet_lambda=tet_lambda,
         )
-        self.segments = getattr(student, "task", "recognition") == "segmentation"
         weights = {
             "task": task,
             "kd": kd,
@@ -164,21 +161,20 @@ class EvDistill(TaughtMethod):
             "averaged": averaged,
         }
         self.weights = {name: check_weight(name, value) for name, value in weights.items()}
-        self.temperature = temperature or (1.0 if self.segments else 4.0)
-        self.nodes, self.affinity = nodes, affinity
+        self.temperature = (1.0 if self.segments else 4.0) if temperature is None else temperature
+        self.steps, self.nodes, self.affinity = steps, nodes, affinity
         self.kd_to_generator = check_weight("kd_to_generator", kd_to_generator)
         self.confidence, self.active_only = confidence, active_only
         self.matching, self.matching_start = self._matching(matching), matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
         self._check(bmr, generation, reconstruction_share)
-        self.uses_images = generation != "learned"
+        self.uses_images, self.uses_frames = generation != "learned", mutual > 0
         self.reconstruction_share = reconstruction_share if bmr else 0.0
-        channels, size = int(student.channels) * steps, tuple(student.input_size)
         self.reconstruction = (
             Reconstruction(
-                channels,
+                self.student.channels * steps,
                 picture_channels,
-                size,
+                tuple(self.student.input_size),
                 generation=generation,
                 adversarial=adversarial,
                 cycle=cycle,
@@ -191,10 +187,10 @@ class EvDistill(TaughtMethod):
         )
         self.output_critic = self._output_critic()
         self.average = AveragedTeacher(student, 0.99) if averaged else None
+        self.frame_student = deepcopy(self.teacher).requires_grad_() if mutual else None
+        self._try()
 
     def _matching(self, wanted: Matching | None) -> Matching:
-        if not self.weights["da"]:
-            return "off"
         kind = wanted or ("scores" if self.segments else "classes")
         if kind not in ("scores", "classes", "features", "off"):
             raise ConfigError(f"Expected `matching` scores, classes, features or off, but got '{kind}'.")
@@ -202,7 +198,7 @@ class EvDistill(TaughtMethod):
             raise ConfigError(
                 "Expected matching='classes' or 'features' for recognition, which has no score maps, but got 'scores'."
             )
-        return kind
+        return kind if self.weights["da"] else "off"
 
     def _check(self, bmr: bool, generation: str, reconstruction_share: float) -> None:
         if not 0 <= reconstruction_share < 1:
@@ -219,11 +215,21 @@ class EvDistill(TaughtMethod):
                 "Expected active_only=False for recognition, which has no pixels to choose from."
             )
 
+    def _try(self) -> None:
+        """Show the student empty events: both networks must have what their losses compare."""
+        with torch.no_grad(), evaluating(self.student):
+            shape = (1, self.steps, self.student.channels, *self.student.input_size)
+            answer = self.student(next(self.student.parameters()).new_zeros(shape), taps=True)
+        if self.weights["ag"]:
+            self._graphs(answer, self.look())
+        if self.matching == "features":
+            feature_map(answer)
+
     def _output_critic(self) -> nn.Module | None:
         if self.matching == "scores":
             return ScoreCritic(self.student.classes)
         if self.matching == "features":
-            return VectorCritic(int(self.student.features))
+            return VectorCritic(self.student.features)
         return None
 
     @property
@@ -246,6 +252,8 @@ class EvDistill(TaughtMethod):
             groups.append(
                 ParameterGroup("output_critic", critic, lr=GAN_LR, betas=GAN_BETAS, weight_decay=0.0)
             )
+        if self.frame_student is not None:
+            groups.append(ParameterGroup("frame_student", tuple(self.frame_student.parameters())))
         return groups
 
     def learn(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -253,23 +261,25 @@ class EvDistill(TaughtMethod):
         picture, events = self.require(batch, "picture", "events")
         simulated = self.require(batch, "image")[0].flatten(1, 2) if self.uses_images else None
         flat = events.flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
-        parts: dict[str, Tensor] = {}
-        crafted = None
-        if self.reconstruction is not None:
-            crafted = self.reconstruction.craft(picture, flat, simulated)
-            parts |= self.reconstruction.losses(picture, flat, crafted)
-        if progress.phase == "joint":
-            parts |= self._distil(batch, crafted, progress)
+        if self.reconstruction is None:
+            parts = self._distil(batch, None, None, progress)
+            return StepOutput(torch.stack(list(parts.values())).sum(), parts, {"events": events})
+        crafted = self.reconstruction.craft(picture, flat, simulated)
+        parts = self.reconstruction.losses(picture, flat, crafted)
+        joint = progress.phase == "joint"
+        with frozen(self.teacher), torch.set_grad_enabled(joint):
+            view = self.teacher(crafted.picture)
+        if joint:
+            parts |= self._distil(batch, crafted, view, progress)
         loss = torch.stack(list(parts.values())).sum()
-        shown = {"events": events}
-        if crafted is not None:
-            parts |= self._watch(crafted, flat)
-            shown |= {"picture": picture, "reconstruction": crafted.picture.detach()}
-            shown["crafted"] = crafted.events.detach().view(events.shape)
-        return StepOutput(loss, parts, shown)
+        shown = {"events": events, "picture": picture, "reconstruction": crafted.picture.detach()}
+        shown["crafted"] = crafted.events.detach().view(events.shape)
+        return StepOutput(loss, parts | watch(view, crafted, flat), shown)
 
-    def _distil(self, batch: Batch, crafted: Crafted | None, progress: Progress) -> dict[str, Tensor]:
-        """Weighted losses of the joint phase."""
+    def _distil(
+        self, batch: Batch, crafted: Crafted | None, view: Seen | None, progress: Progress
+    ) -> dict[str, Tensor]:
+        """Weighted losses of the joint phase; `view` is T(x̂)."""
         picture, events = self.require(batch, "picture", "events")
         partner = self.require(batch, "image")[0] if crafted is None else crafted.events.view(events.shape)
         with torch.no_grad():
@@ -277,13 +287,17 @@ class EvDistill(TaughtMethod):
         on_crafted = self.student(partner, head="image", taps=True)
         on_real = self.student(events, head="event", taps=True)
         parts = self._anchored_by_images(batch, seen, on_crafted)
-        if crafted is not None:
-            parts |= self._anchored_by_events(events, crafted, on_real, parts)
-        if crafted is not None and self.weights["dsc"]:
-            parts["dsc"] = self._consistency(seen, crafted, on_real, events)
+        if crafted is not None and view is not None:
+            parts |= self._anchored_by_events(events, view, on_real, parts)
+            if self.weights["dsc"]:
+                parts["dsc"] = self._consistency(seen, view, crafted, on_real)
         parts |= self._match(seen, on_crafted, on_real, progress)
-        if self.weights["mutual"]:
-            parts["mutual"] = self._mutual(batch, on_real)
+        if self.frame_student is not None:
+            if progress.step == 0:
+                self.frame_student.load_state_dict(self.teacher.state_dict())
+            (frame,) = self.require(batch, "frame")
+            seen = self.frame_student(frame)
+            parts["mutual"] = self.weights["mutual"] * mutual_loss(on_real.logits.mean(1), seen.logits)
         if self.average is not None and progress.fraction >= self.averaged_start:
             loss, _ = self.average.loss(self.student, events, self.averaged_threshold)
             parts["averaged"] = self.weights["averaged"] * loss
@@ -302,11 +316,11 @@ class EvDistill(TaughtMethod):
         return parts
 
     def _anchored_by_events(
-        self, events: Tensor, crafted: Crafted, answer: Any, before: dict[str, Tensor]
+        self, events: Tensor, view: Seen, answer: Any, before: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """P2: S(e) and T(x̂) meet; G_I feels it, scaled. Adds to the sums `before` of P1."""
-        with frozen(self.teacher):
-            seen = self.teacher(scale_gradient(crafted.picture, self.kd_to_generator))
+        features = None if view.features is None else scale_gradient(view.features, self.kd_to_generator)
+        seen = Seen(scale_gradient(view.logits, self.kd_to_generator), features)
         weight = confidence_weight(seen.logits, threshold=self.confidence) if self.confidence else None
         if self.active_only:
             active = activity_mask(events, radius=4)
@@ -319,24 +333,23 @@ class EvDistill(TaughtMethod):
 
     def _graphs(self, answer: Any, seen: Seen) -> Tensor:
         """Affinity loss of the student's and the teacher's last feature maps."""
-        if answer.spikes is None or seen.features is None:
-            who = "student" if answer.spikes is None else "teacher"
+        if seen.features is None:
             raise ConfigError(
-                f"Expected a {who} with a feature map, which ag > 0 compares, but it has none. Set method.ag to 0."
+                "Expected a teacher with a feature map, which ag > 0 compares, but it has none. Set method.ag to 0."
             )
-        features = answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]
-        return affinity_loss(features, seen.features, nodes=self.nodes, kind=self.affinity)
+        return affinity_loss(feature_map(answer), seen.features, nodes=self.nodes, kind=self.affinity)
 
-    def _consistency(self, seen: Seen, crafted: Crafted, answer: Any, events: Tensor) -> Tensor:
+    def _consistency(self, seen: Seen, view: Seen, crafted: Crafted, answer: Any) -> Tensor:
         """DSC: translations keep their meaning for the networks of now; trains the generators alone."""
-        with frozen(self.teacher, self.student):
-            view = self.teacher(crafted.picture).logits
-            if crafted.learned is None:
-                said = seen.logits
-            else:
-                said = self.student(crafted.learned.view(events.shape), head="image").logits.mean(1)
+        said = seen.logits
+        if crafted.learned is not None:
+            sequence = crafted.learned.events.unflatten(
+                1, (self.steps, -1)
+            )  # [B, T·C, H, W] → [B, T, C, H, W]
+            with frozen(self.student):
+                said = self.student(sequence, head="image").logits.mean(1)
         real = answer.logits.mean(1).detach()
-        return self.weights["dsc"] * consistency_loss(seen.logits, said, real, view)
+        return self.weights["dsc"] * consistency_loss(seen.logits, said, real, view.logits)
 
     def _match(self, seen: Seen, on_crafted: Any, on_real: Any, progress: Progress) -> dict[str, Tensor]:
         """DA: the distributions of both modalities' predictions."""
@@ -351,7 +364,7 @@ class EvDistill(TaughtMethod):
         if self.matching == "scores":
             real, fake = seen.logits.softmax(1), on_real.logits.mean(1).float().softmax(1)
         else:
-            real, fake = (out.spikes.float().mean((1, 3, 4)) for out in (on_crafted, on_real))
+            real, fake = (feature_map(out).mean((2, 3)) for out in (on_crafted, on_real))
             real = real.detach()
         with frozen(critic):
             student = wgan_generator_loss(critic(fake))
@@ -359,27 +372,26 @@ class EvDistill(TaughtMethod):
         judged = wgan_critic_loss(critic(real), critic(fake)) + PENALTY * gradient_penalty(critic, real, fake)
         return {"da": weight * student, "output_critic": judged}
 
-    def _mutual(self, batch: Batch, answer: Any) -> Tensor:
-        """MD with the frame that is aligned with the events."""
-        if batch.frame is None:
-            raise DataError(
-                "Expected recordings with aligned frames, because method.mutual is above 0, but got none. Set it to 0."
-            )
-        with torch.no_grad():
-            seen = self.teacher(batch.frame)
-        return self.weights["mutual"] * mutual_loss(answer.logits.mean(1), seen.logits)
-
-    @torch.no_grad()
-    def _watch(self, crafted: Crafted, events: Tensor) -> dict[str, Tensor]:
-        """Scalars that show a collapse: classes seen in crafted pictures, pixels touched by crafted events."""
-        classes = class_histogram(self.teacher(crafted.picture).logits)
-        return {
-            "teacher_entropy": entropy(classes),
-            "occupancy_real": occupancy(events),
-            "occupancy_crafted": occupancy(crafted.events),
-        }
-
     def after_update(self, progress: Progress) -> None:
         """Move the averaged student."""
         if self.average is not None and progress.phase == "joint":
             self.average.update(self.student)
+
+
+def feature_map(answer: Any) -> Tensor:
+    """The last feature map [B, F, h, w] of a student's answer, averaged over time."""
+    if answer.spikes is None:
+        raise ConfigError(
+            "Expected a student with a feature map, which ag > 0 and matching='features' compare, but it has none. "
+            "Set method.ag to 0 and choose another matching."
+        )
+    return answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]
+
+
+def watch(view: Seen, crafted: Crafted, events: Tensor) -> dict[str, Tensor]:
+    """Scalars that show a collapse: classes seen in crafted pictures, pixels touched by crafted events."""
+    return {
+        "teacher_entropy": entropy(class_histogram(view.logits.detach())),
+        "occupancy_real": occupancy(events),
+        "occupancy_crafted": occupancy(crafted.events),
+    }

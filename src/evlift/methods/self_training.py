@@ -43,8 +43,8 @@ class AveragedTeacher(nn.Module):
         decay = min(self.decay, count / (count + 9))
         for mine, theirs in zip(self.network.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
-        for mine, theirs in zip(self.network.buffers(), student.buffers(), strict=True):
-            mine.copy_(theirs)
+        for held, given in zip(self.network.buffers(), student.buffers(), strict=True):
+            held.copy_(given)
 
     @torch.no_grad()
     def logits(self, events: Tensor) -> Tensor:
@@ -143,7 +143,8 @@ class MeanTeacher(LabelMethod):
         label = self.label_loss(output, target)
         parts = {"label": label}
         if progress.fraction < self.start:
-            self.student(events, head="event")  # its batch statistics
+            with torch.no_grad():
+                self.student(events, head="event")  # its batch statistics
             return StepOutput(label, parts, {"events": events})
         unlabelled, confident = self.average.loss(self.student, events, self.threshold)
         parts |= {"self_training": unlabelled, "confident": confident}

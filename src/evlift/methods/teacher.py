@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from evlift.losses.task import mean_logit_loss
 from evlift.methods.base import ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
 from evlift.models import MODELS, create_model, model_names
+from evlift.models.modes import batch_norms, evaluating
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -109,7 +111,8 @@ def merge_matrix(class_map: Sequence[int] | None) -> Tensor | None:
     kept = [target for target in class_map if target != VOID]
     if not kept or sorted(set(kept)) != list(range(max(kept) + 1)):
         raise ConfigError(
-            f"Expected `teacher_map` to name every class of the student from 0 up, and 255 for none, but got {class_map}."
+            "Expected `teacher_map` to name every class of the student from 0 up, and 255 for none, but got "
+            f"{class_map}."
         )
     matrix = torch.zeros(len(class_map), max(kept) + 1)
     for source, target in enumerate(class_map):
@@ -172,15 +175,20 @@ def build_teacher(
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """What is computed inside the block sends no gradient to the parameters of `modules`, only through them."""
+    """What is computed inside the block sends gradients through `modules`, but moves neither weights nor statistics."""
     wanted = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    norms = [(layer, layer.momentum) for module in modules for layer in batch_norms(module)]
     for parameter in wanted:
         parameter.requires_grad_(False)
+    for layer, _ in norms:
+        layer.momentum = 0.0
     try:
         yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+        for layer, momentum in norms:
+            layer.momentum = momentum
 
 
 class TaughtMethod(LabelMethod):
@@ -202,6 +210,7 @@ class TaughtMethod(LabelMethod):
 
     uses_pictures = True
     image_head = False
+    student: Any  # a network of evlift
 
     def __init__(
         self,
@@ -224,20 +233,42 @@ class TaughtMethod(LabelMethod):
             raise ConfigError(f"Expected `teacher_share` in [0, 1), but got {teacher_share}.")
         if not (self.teacher.trained or teacher_share):
             raise ConfigError(
-                "Expected `teacher_share` above 0 for a teacher that has not been trained, but got 0. Raise it, or give a "
-                "trained one: the folder of a run, or a module."
+                "Expected `teacher_share` above 0 for a teacher that has not been trained, but got 0. Raise it, "
+                "or give a trained one: the folder of a run, or a module."
             )
         self.teacher_share = 0.0 if self.teacher.trained else teacher_share
+        self.look()
+
+    def look(self) -> Seen:
+        """What the teacher says of an empty picture.
+
+        Raises:
+            ConfigError: its answer has not the student's classes, or for segmentation not its size.
+        """
+        size = tuple(self.student.input_size)
+        empty = next(self.student.parameters()).new_zeros(1, self.picture_channels, *size)
+        with torch.no_grad(), evaluating(self.teacher):
+            seen = self.teacher(empty)
+        wanted = [1, self.student.classes, *(size if self.segments else ())]
+        if list(seen.logits.shape) != wanted:
+            raise ConfigError(
+                f"Expected a teacher that answers a picture with logits {wanted}, but got {list(seen.logits.shape)}. "
+                "Give `teacher_map` where it knows other classes."
+            )
+        return seen
+
+    @property
+    def segments(self) -> bool:
+        """The task is segmentation."""
+        return getattr(self.student, "task", "recognition") == "segmentation"
 
     def with_teacher_phase(self, *rest: Phase) -> tuple[Phase, ...]:
         """The phases `rest`, whose shares are of what the teacher leaves, after the teacher's own."""
         left = 1 - self.teacher_share
-        shared = tuple(Phase(phase.name, phase.share * left, phase.student) for phase in rest)
-        return (
-            (Phase(TEACH, self.teacher_share, student=False, pictures_only=True), *shared)
-            if self.teacher_share
-            else shared
-        )
+        shared = tuple(replace(phase, share=phase.share * left) for phase in rest)
+        if not self.teacher_share:
+            return shared
+        return (Phase(TEACH, self.teacher_share, student=False, pictures_only=True), *shared)
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """The teacher in its own phase, the student in all others."""
