@@ -42,8 +42,9 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "api": BASE | {"config", "events", "datasets", "models", "methods", "engine"},
     "report": BASE | {"representations", "engine"},
     "demo": BASE | {"config", "engine", "api", "report", "progress"},
+    "bench": BASE | {"config", "engine", "api", "report", "progress"},
     "verbs": BASE | {"simulate"},
-    "cli": BASE | {"config", "events", "api", "demo", "progress", "verbs"},
+    "cli": BASE | {"config", "events", "api", "demo", "progress", "verbs", "bench"},
     "__main__": {"cli"},
 }
 

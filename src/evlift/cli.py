@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evlift.bench import command as bench_verb
 from evlift.errors import ConfigError, EvliftError
 from evlift.verbs import simulate as simulate_verb
 
@@ -24,6 +25,7 @@ EPILOG = """examples:
   evlift train tmkt-digits --method.r_m 0.3         train a recipe, any field overridden
   evlift evaluate runs/NAME                         accuracy, per class, per time step
   evlift predict runs/NAME recording.bin            labels of a recording
+  evlift bench digits --quick                       a table of methods
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""
@@ -308,6 +310,10 @@ def _simulate(options: argparse.Namespace, rest: list[str]) -> None:
     print(f"{made.recordings} recordings, {made.events:,} events → {options.out}")
 
 
+def _bench(options: argparse.Namespace, rest: list[str]) -> None:
+    bench_verb.run(options, _console())
+
+
 VERBS: dict[str, tuple[Callable[..., None], Callable[..., None], str, str]] = {
     "demo": (
         _add_demo,
@@ -345,6 +351,7 @@ VERBS: dict[str, tuple[Callable[..., None], Callable[..., None], str, str]] = {
         "Turn pictures or a video into recordings of an event camera.",
         "evlift simulate pictures/ recordings/ --motion pan --sensor 180x240",
     ),
+    "bench": (bench_verb.add_options, _bench, "Compare methods in a table.", bench_verb.EXAMPLES),
 }
 
 

@@ -1,0 +1,212 @@
+"""`evlift bench`: its options, and what it does with them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evlift.errors import ConfigError, EvliftError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evlift.bench.jobs import Job
+    from evlift.bench.runner import Outcome
+    from evlift.bench.suite import Suite
+
+EXAMPLES = """evlift bench digits --quick
+  evlift bench digits --out runs/table --workers 2 --minutes 600
+  evlift bench mine.yaml --rows TMKT,KT --seeds 0,1
+  evlift bench digits --table-only
+  evlift bench --list"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "suite", nargs="?", metavar="SUITE", help="a YAML file or the name of a shipped suite"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the suite's quick form: minutes instead of hours"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of runs and tables; default: runs/bench/SUITE")
+    parser.add_argument(
+        "--workers", type=_at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=_at_least(float, 0),
+        metavar="M",
+        help="stop after so long; the same command goes on",
+    )
+    parser.add_argument("--rows", type=_names, metavar="A,B", help="run these rows alone")
+    parser.add_argument("--cells", type=_names, metavar="A,B", help="run these cells alone")
+    parser.add_argument("--methods", type=_names, metavar="A,B", help="run rows of these methods alone")
+    parser.add_argument("--seeds", type=_numbers, metavar="N,N", help="run these values of train.seed alone")
+    parser.add_argument(
+        "--labels-per-class",
+        type=_numbers,
+        metavar="N,N",
+        help="run these label counts alone; 0 for all labels",
+    )
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="judge on the test split, too, from saved weights: for final tables",
+    )
+    parser.add_argument(
+        "--table-only", action="store_true", help="write the tables of what is there, run nothing"
+    )
+    parser.add_argument("--list", action="store_true", help="list the shipped suites, or the runs of SUITE")
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Do what the options say.
+
+    Raises:
+        ConfigError: no suite, or one that does not hold together; EvliftError: runs failed, the tables are written.
+    """
+    from evlift.bench.jobs import Filter, plan
+    from evlift.bench.suite import load_suite
+
+    if options.suite is None:
+        if not options.list:
+            raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLES}")
+        return _list_suites(console)
+    suite = load_suite(options.suite, quick=options.quick)
+    out = Path(options.out or Path("runs") / "bench" / (suite.name + ("-quick" if options.quick else "")))
+    jobs = plan(suite, out, test=options.test)
+    wanted = Filter(options.rows, options.cells, options.methods, options.seeds, options.labels_per_class)(
+        jobs
+    )
+    if not wanted:
+        raise ConfigError(
+            f"No run of {suite.name} is left by the filters. See evlift bench {options.suite} --list."
+        )
+    if options.list:
+        return _list_runs(console, wanted)
+    outcome = None if options.table_only else _work(console, suite, (jobs, wanted), out, options)
+    _write(console, suite, jobs, out)
+    if outcome and outcome.interrupted:
+        raise KeyboardInterrupt(
+            f"stopped with {len(outcome.left)} runs to go; the same command goes on from there"
+        )
+    if outcome and outcome.failed:
+        told = "\n".join(
+            f"  {job}: {said} (whole log: {job.folder / 'log.txt'})" for job, said in outcome.failed
+        )
+        raise EvliftError(f"{len(outcome.failed)} runs failed; the same command tries them again.\n{told}")
+    return None
+
+
+def _work(
+    console: Console,
+    suite: Suite,
+    jobs: tuple[Sequence[Job], Sequence[Job]],
+    out: Path,
+    options: argparse.Namespace,
+) -> Outcome:
+    """Run what is not done of the wanted jobs."""
+    from evlift.bench.board import Board
+    from evlift.bench.runner import Runner, usable_cores
+
+    every, wanted = jobs
+    todo = [job for job in wanted if not job.done]
+    workers = options.workers or usable_cores()
+    console.print(
+        f"{suite.title}: {len(todo)} of {len(wanted)} runs to go, {workers} at a time → {out}", soft_wrap=True
+    )
+    seconds = float("inf") if options.minutes is None else 60 * options.minutes
+    with alone(out), Board(console, suite, every) as board:
+        outcome = Runner(workers, board, seconds=seconds).run(todo)
+    if outcome.left and not outcome.interrupted:
+        console.print(f"Time is up with {len(outcome.left)} runs to go; the same command goes on from there.")
+    return outcome
+
+
+def _write(console: Console, suite: Suite, jobs: Sequence[Job], out: Path) -> None:
+    from rich.table import Table
+
+    from evlift.bench.output import write_all
+    from evlift.bench.results import Results
+    from evlift.bench.tables import tables
+
+    results = Results.read(suite, jobs)
+    written = write_all(results, out)
+    for found in tables(results):
+        table = Table(title=found.title, title_justify="left")
+        for name in found.header:
+            table.add_column(name)
+        for row in found.rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print("Written: " + ", ".join(str(path) for path in written), soft_wrap=True)
+
+
+def _list_suites(console: Console) -> None:
+    from evlift.bench.suite import load_suite, shipped_suites
+
+    for path in shipped_suites():
+        suite = load_suite(path)
+        runs = sum(len(column.places) * len(column.rows or suite.rows) for column in suite.columns)
+        console.print(f"{suite.name:16} {suite.title} ({len(suite.rows)} rows, {runs} entries)", markup=False)
+
+
+def _list_runs(console: Console, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        state = "done" if job.done else "failed" if job.failure else "open"
+        console.print(
+            f"{state:7} {job.folder.name}  " + "; ".join(map(str, job.entries)), markup=False, soft_wrap=True
+        )
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder, so that two commands do not write the same runs.
+
+    Raises:
+        EvliftError: another command holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise EvliftError(
+                f"Another evlift bench works in {out}. Wait for it, or give another --out."
+            ) from None
+        yield
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(name) for name in _names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas between, but got {text}"
+        ) from None
+
+
+def _at_least(kind: type, low: float) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not value >= low:
+            raise argparse.ArgumentTypeError(f"expected a number of at least {low}, but got {text}")
+        return value
+
+    return parse

@@ -1,0 +1,137 @@
+"""The runs of a suite: which entries share one, what it has to do, and what became of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evlift.bench.suite import Entry, Suite
+from evlift.bench.worker import JOB, LOG, judgements, key_of, open_judgements, read_result
+from evlift.files import write_json, write_text
+
+FAILED = "failed.txt"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run in its folder.
+
+    Args:
+        folder: where it trains.
+        entries: of the suite that share it.
+        suite: of the entries.
+        test: judged on the test split, too.
+    """
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    suite: Suite
+    test: bool = False
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What its process is told."""
+        first = self.entries[0]
+        wanted: dict[str, dict[str, Any]] = {}
+        for row in {entry.row.name: entry.row for entry in self.entries}.values():
+            judges = [asdict(judge) for judge in self.suite.judges_of(row)]
+            wanted |= {key_of(one): one for one in judgements(judges, row.adapt, test=self.test)}
+        return {
+            "row": first.row.name,
+            "cell": first.column.name,
+            "place": dict(first.place),
+            "digest": first.recipe.digest,
+            "recipe": first.recipe.to_dict(),
+            "judgements": list(wanted.values()),
+            "plugins": [str(plugin) for plugin in self.suite.plugins],
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not open_judgements(self.folder, self.content)
+
+    def prepare(self) -> None:
+        """Write what its process reads."""
+        write_json(self.folder / JOB, self.content)
+        (self.folder / FAILED).unlink(missing_ok=True)
+
+    def fail(self, code: int) -> str:
+        """Note that its process failed; returns what it said last."""
+        said = self.now or f"its process ended with {code}"
+        write_text(self.folder / FAILED, said + "\n")
+        return said
+
+    @property
+    def failure(self) -> str:
+        """What a failed run said last; empty otherwise."""
+        marker = self.folder / FAILED
+        return "" if self.done or not marker.is_file() else marker.read_text(encoding="utf-8").strip()
+
+    @property
+    def now(self) -> str:
+        """What its process said last."""
+        return re.sub(r"^\d\d:\d\d:\d\d ", "", last_line(self.folder / LOG))
+
+    def result(self) -> dict[str, Any]:
+        """What was found so far."""
+        return read_result(self.folder, self.content["digest"])
+
+    def __str__(self) -> str:
+        more = f" (and {len(self.entries) - 1} more)" if len(self.entries) > 1 else ""
+        return f"{self.entries[0]}{more}"
+
+
+def plan(suite: Suite, out: Path, *, test: bool = False) -> list[Job]:
+    """All runs of a suite, in the order of its entries."""
+    grouped: dict[str, list[Entry]] = {}
+    for entry in suite.entries():
+        grouped.setdefault(entry.folder, []).append(entry)
+    return [Job(out / "runs" / name, tuple(entries), suite, test) for name, entries in grouped.items()]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which runs are wanted; None wants all.
+
+    Args:
+        rows: names of rows.
+        cells: names of cells or columns.
+        methods: registered names.
+        seeds: values of train.seed.
+        labels: values of data.labels_per_class; 0 for all labels.
+    """
+
+    rows: Sequence[str] | None = None
+    cells: Sequence[str] | None = None
+    methods: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    labels: Sequence[int] | None = None
+
+    def __call__(self, jobs: Iterable[Job]) -> list[Job]:
+        """The wanted ones."""
+        return [job for job in jobs if any(self._wants(entry) for entry in job.entries)]
+
+    def _wants(self, entry: Entry) -> bool:
+        recipe, column = entry.recipe, entry.column
+        asked: list[tuple[Sequence[Any] | None, set[Any]]] = [
+            (self.rows, {entry.row.name}),
+            (self.cells, {column.cell, column.name}),
+            (self.methods, {recipe.method["name"]}),
+            (self.seeds, {recipe.train.seed}),
+            (self.labels, {recipe.data.get("labels_per_class") or 0}),
+        ]
+        return all(wanted is None or set(wanted) & has for wanted, has in asked)
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says anything."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

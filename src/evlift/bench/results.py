@@ -1,0 +1,207 @@
+"""What the runs of a suite found: means, spreads and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+from evlift.bench.jobs import Job
+from evlift.bench.suite import ADAPTED, Judge, Place, Suite
+from evlift.bench.worker import key_of
+
+Z = 1.959963984540054  # of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one judgement of one run said.
+
+    Args:
+        score: accuracy or mIoU.
+        metric: which of them.
+        right: 1 or 0 for every recording by name; None for masks.
+    """
+
+    score: float
+    metric: str
+    right: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """One cell of a table.
+
+    Args:
+        runs: what each place said.
+        planned: number of places; 0 where the suite wants no run.
+        failure: of a run that failed, what it said last.
+    """
+
+    runs: Mapping[Place, Said]
+    planned: int
+    failure: str = ""
+
+    @property
+    def scores(self) -> list[float]:
+        """One a place."""
+        return [said.score for said in self.runs.values()]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the places; NaN without any."""
+        return fmean(self.scores) if self.runs else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the places; NaN under two."""
+        return stdev(self.scores) if len(self.runs) > 1 else math.nan
+
+    @property
+    def pooled(self) -> tuple[float, int, tuple[float, float]] | None:
+        """Share of recordings read rightly over all places, how many they are, and the 95 % Wilson interval.
+
+        A recording that several runs judged counts once, with the share of them that was right. None for masks.
+        """
+        by_name = by_recording([said.right for said in self.runs.values()])
+        if not by_name:
+            return None
+        return fmean(by_name.values()), len(by_name), wilson(sum(by_name.values()), len(by_name))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Row minus row, paired by place.
+
+    Args:
+        gains: of each place that both have.
+        by_recording: mean gain of every recording; empty for masks.
+    """
+
+    gains: Sequence[float]
+    by_recording: Sequence[float] = ()
+
+    @property
+    def mean(self) -> float:
+        """Mean gain; NaN without a pair."""
+        return fmean(self.gains) if self.gains else math.nan
+
+    @property
+    def over_runs(self) -> float:
+        """Standard error over the runs; NaN under two."""
+        return standard_error(self.gains)
+
+    @property
+    def over_recordings(self) -> float:
+        """Standard error over the recordings; NaN under two."""
+        return standard_error(self.by_recording)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was found of a suite so far.
+
+    Args:
+        suite: the suite.
+        jobs: its runs.
+        found: result.json of those that have one, by folder.
+    """
+
+    suite: Suite
+    jobs: Sequence[Job]
+    found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, suite: Suite, jobs: Sequence[Job]) -> Results:
+        """Read the runs' folders."""
+        return cls(suite, jobs, {job.folder.name: result for job in jobs if (result := job.result())})
+
+    def splits(self, judge: Judge) -> list[str]:
+        """Where a judge has judged: its own split, and test where that was asked for."""
+        asked = {one["split"] for job in self.jobs for one in job.content["judgements"]}
+        return [judge.split] + (["test"] if judge.split == "val" and "test" in asked else [])
+
+    def value(self, line: str, column: str, judge: str, split: str = "val") -> Value:
+        """A cell of a table: `line` is a row's name, with " + adapted statistics" for its second line."""
+        adapted = line.endswith(ADAPTED)
+        planned, runs, failure = 0, {}, ""
+        for job in self.jobs:
+            for entry in job.entries:
+                if entry.row.name != line.removesuffix(ADAPTED) or entry.column.name != column:
+                    continue
+                planned += 1
+                failure = failure or job.failure
+                said = self._said(job, self._key(entry.row.name, judge, split, adapted))
+                if said:
+                    runs[entry.place] = said
+        return Value(runs, planned, failure)
+
+    def _key(self, row: str, judge: str, split: str, adapted: bool) -> str:
+        (wanted,) = (one for one in self.suite.rows if one.name == row)
+        (its,) = (one for one in self.suite.judges_of(wanted) if one.name == judge)
+        split = its.split if split == "val" else split
+        return key_of({"split": split, "window": its.window, "adapt": adapted})
+
+    def _said(self, job: Job, key: str) -> Said | None:
+        result = self.found.get(job.folder.name, {})
+        said = result.get("judged", {}).get(key)
+        if said is None:
+            return None
+        right = said.get("right")
+        names = result["names"][key.split("/")[0]]
+        return Said(said["score"], said["metric"], dict(zip(names, right, strict=True)) if right else None)
+
+    def difference(self, ours: Value, theirs: Value) -> Difference:
+        """Ours minus theirs over the places that both have."""
+        pairs = [(ours.runs[place], theirs.runs[place]) for place in ours.runs if place in theirs.runs]
+        gains = [a.score - b.score for a, b in pairs]
+        each = [
+            {name: a.right[name] - b.right[name] for name in a.right if name in b.right}
+            for a, b in pairs
+            if a.right is not None and b.right is not None
+        ]
+        return Difference(gains, list(by_recording(each).values()))
+
+    def spent(self, row: str) -> dict[str, float]:
+        """Means over the finished runs of a row: seconds, steps, parameters and the like; NaN where unknown."""
+        runs = {
+            job.folder.name: self.found[job.folder.name]
+            for job in self.jobs
+            if job.folder.name in self.found and row in {entry.row.name for entry in job.entries}
+        }
+        flat = [{**run, **run.get("cost", {})} for run in runs.values()]
+        names = ("steps", "samples", "seconds", "parameters", "macs", "synops", "dense_macs")
+        return {name: _mean([one[name] for one in flat if name in one]) for name in names}
+
+
+def by_recording(runs: Sequence[Mapping[str, float] | None]) -> dict[str, float]:
+    """The mean of every recording over the runs that judged it."""
+    collected: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in (run or {}).items():
+            collected.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in collected.items()}
+
+
+def wilson(right: float, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of the share `right` / `n`.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(8, 10)]
+        [0.49, 0.943]
+    """
+    share = right / n
+    middle = share + Z**2 / (2 * n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return (middle - half) / (1 + Z**2 / n), (middle + half) / (1 + Z**2 / n)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean; NaN under two values."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan

@@ -1,0 +1,345 @@
+"""A suite: one YAML file that says which rows are compared in which cells, and how they are judged."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evlift.config import Recipe, parse_recipe, read_yaml
+from evlift.errors import ConfigError
+
+REPEATS = (
+    "data.fold",
+    "data.label_seed",
+    "train.seed",
+)  # varied to repeat a cell; all else makes another column
+SECTIONS = ("data", "input", "model", "method", "train")
+KNOWN = {
+    "suite": ("title", "plugins", "base", "rows", "cells", "judge", "quick", "reference", "targets"),
+    "row": (*SECTIONS, "adapt", "ignores", "judge"),
+    "cell": ("vary", "rows", "set"),
+    "judge": ("name", "split", "window"),
+    "quick": ("set", "cells", "rows", "repeats"),
+    "target": ("row", "over", "by", "at_least", "errors", "cell", "judge"),
+}
+ADAPTED = " + adapted statistics"
+Place = tuple[tuple[str, Any], ...]
+Overrides = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One way to judge a run.
+
+    Args:
+        name: heading of its table.
+        split: where; "val" is read again as "test" where the test split is asked for.
+        window: full, saccade or first300; None for the run's own.
+    """
+
+    name: str
+    split: str = "val"
+    window: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the tables: what of the base recipe it changes.
+
+    Args:
+        name: first cell of the line.
+        changes: of the base recipe.
+        adapt: judged once more, as a line of its own, with batch statistics adapted to the unlabelled recordings.
+        ignores: fields that change nothing for it, such as data.unlabelled where no recording is learned from; what a
+            cell says of them is dropped, so that its runs are shared among cells.
+        judges: its own, in place of the suite's judges of the same name.
+    """
+
+    name: str
+    changes: Overrides
+    adapt: bool = False
+    ignores: tuple[str, ...] = ()
+    judges: tuple[Judge, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tables: a cell of the suite at one value of what it varies, with its repetitions.
+
+    Args:
+        name: heading.
+        cell: the cell of the suite.
+        changes: of the recipe.
+        places: the repetitions, one a fold and seed.
+        rows: those that are run in it; None for all.
+    """
+
+    name: str
+    cell: str
+    changes: Overrides
+    places: tuple[Place, ...]
+    rows: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row in one column at one place: a run, which other entries may share."""
+
+    row: Row
+    column: Column
+    place: Place
+    recipe: Recipe
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: the same for all entries of the same recipe."""
+        return f"{self.recipe.method['name']}-{self.recipe.digest}"
+
+    def __str__(self) -> str:
+        return " · ".join(filter(None, (self.row.name, self.column.name, place_name(self.place))))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite file says; see docs/bench.md.
+
+    Example:
+        >>> suite = load_suite("digits", quick=True)  # doctest: +SKIP
+        >>> [row.name for row in suite.rows]  # doctest: +SKIP
+    """
+
+    name: str
+    title: str
+    base: Overrides
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    judges: tuple[Judge, ...]
+    reference: str | None = None
+    targets: tuple[dict[str, Any], ...] = ()
+    plugins: tuple[Path, ...] = ()
+    quick: bool = False
+
+    @property
+    def lines(self) -> list[tuple[Row, bool]]:
+        """Lines of a table: (row, whether with adapted statistics)."""
+        return [(row, adapted) for row in self.rows for adapted in (False, True) if row.adapt or not adapted]
+
+    def judges_of(self, row: Row) -> list[Judge]:
+        """The suite's judges, those that the row brings in their place."""
+        own = {judge.name: judge for judge in row.judges}
+        return [own.get(judge.name, judge) for judge in self.judges]
+
+    def entries(self) -> list[Entry]:
+        """All runs, one repetition of everything first, so that a table whose time runs out is broad."""
+        found = [
+            entry for column in self.columns for row in self.rows for entry in self._entries(row, column)
+        ]
+        return sorted(found, key=lambda entry: entry.column.places.index(entry.place))
+
+    def _entries(self, row: Row, column: Column) -> Iterator[Entry]:
+        """One recipe a place; parsed once, since only folds and seeds differ."""
+        if column.rows is not None and row.name not in column.rows:
+            return
+        changes = without(column.changes, row.ignores)
+        try:
+            recipe = parse_recipe(merge(merge(self.base, row.changes), changes))
+            for place in column.places:
+                yield Entry(row, column, place, _at(recipe, place, row.ignores))
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}, row '{row.name}', cell '{column.name}': {error}") from None
+
+
+def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
+    """Read a suite: a YAML file, or the name of a shipped one.
+
+    Args:
+        source: path or name.
+        quick: in its quick form.
+
+    Raises:
+        ConfigError: no such suite, an unknown key, or names that do not fit together.
+    """
+    path = find_suite(source)
+    content = read_yaml(path)
+    _check_keys(content, "suite", str(path))
+    for needed in ("base", "rows", "cells"):
+        if not isinstance(content.get(needed), dict) or not content[needed]:
+            raise ConfigError(
+                f"Expected a section `{needed}:` with entries in {path}, but got {content.get(needed)!r}."
+            )
+    short = content.get("quick") or {}
+    _check_keys(short, "quick", f"quick of {path}")
+    base = merge({"input": {}, "train": {"threads": 1}}, content["base"])
+    rows = [_row(name, said or {}) for name, said in content["rows"].items()]
+    columns = [column for name, said in content["cells"].items() for column in _columns(name, said or {})]
+    if quick:
+        columns = _quick_columns(columns, short)
+        rows = [row for row in rows if row.name in short.get("rows", [row.name])]
+    suite = Suite(
+        name=path.stem,
+        title=content.get("title", path.stem),
+        base=base,
+        rows=tuple(rows),
+        columns=tuple(columns),
+        judges=tuple(_judge(said) for said in content.get("judge", [{"name": "val"}])),
+        reference=content.get("reference"),
+        targets=tuple(content.get("targets") or ()),
+        plugins=tuple((path.parent / plugin).resolve() for plugin in content.get("plugins", ())),
+        quick=quick,
+    )
+    _check_names(suite, [str(name) for name in content["rows"]], str(path))
+    return suite
+
+
+def shipped_suites() -> list[Path]:
+    """The suites that come with the package."""
+    return sorted((Path(__file__).parents[1] / "benches").glob("*.yaml"))
+
+
+def find_suite(source: str | Path) -> Path:
+    """The file of a suite: a path, or the name of a shipped one."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in shipped_suites()}
+    if str(source) in shipped:
+        return shipped[str(source)]
+    raise ConfigError(
+        f"No suite at {path}. Give a YAML file, or the name of a shipped suite: {', '.join(shipped)}."
+    )
+
+
+def place_name(place: Place) -> str:
+    """A place in words: "fold 0, seed 1"."""
+    return ", ".join(f"{_last(field)} {value}" for field, value in place)
+
+
+def merge(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Overrides:
+    """A recipe with fields replaced; a section that names another entry than before replaces it as a whole."""
+    merged = {section: dict(content) for section, content in recipe.items()}
+    for section, said in changes.items():
+        change = {"name": said} if isinstance(said, str) else dict(said or {})
+        kept = merged.get(section, {})
+        renamed = "name" in change and change["name"] != kept.get("name", change["name"])
+        merged[section] = change if renamed else {**kept, **change}
+    return merged
+
+
+def without(changes: Overrides, ignored: Sequence[str]) -> Overrides:
+    """The changes less the ignored fields."""
+    return {
+        section: {name: value for name, value in content.items() if f"{section}.{name}" not in ignored}
+        for section, content in merge({}, changes).items()
+    }
+
+
+def _at(recipe: Recipe, place: Place, ignored: Sequence[str]) -> Recipe:
+    """The recipe at a fold and seed."""
+    for field, value in place:
+        section, name = field.split(".")
+        if field in ignored:
+            continue
+        if section == "train":
+            recipe = replace(recipe, train=replace(recipe.train, **{name: value}))
+        elif name in recipe.data:
+            recipe = replace(recipe, data={**recipe.data, name: value})
+        else:
+            raise ConfigError(f"Expected a field of data '{recipe.data['name']}' to vary, but got '{field}'.")
+    return recipe
+
+
+def _row(name: str, said: Mapping[str, Any]) -> Row:
+    _check_keys(said, "row", f"row '{name}'")
+    changes = {section: said[section] for section in SECTIONS if section in said}
+    judges = tuple(_judge(judge) for judge in said.get("judge", ()))
+    if said.get("adapt") and "data.unlabelled" in said.get("ignores", ()):
+        raise ConfigError(
+            f"Row '{name}' adapts its statistics to the unlabelled recordings and cannot ignore data.unlabelled. Take "
+            "it out of `ignores`."
+        )
+    return Row(str(name), changes, bool(said.get("adapt")), tuple(said.get("ignores", ())), judges)
+
+
+def _judge(said: Mapping[str, Any]) -> Judge:
+    _check_keys(said, "judge", f"judge {said!r}")
+    return Judge(**said)
+
+
+def _columns(cell: str, said: Mapping[str, Any]) -> Iterator[Column]:
+    """The cell's columns: the cross product of all that it varies, its repetitions left to the places."""
+    _check_keys(said, "cell", f"cell '{cell}'")
+    varied = [
+        (tuple(key.replace(" ", "").split("+")), values) for key, values in (said.get("vary") or {}).items()
+    ]
+    for fields, values in varied:
+        if not isinstance(values, list) or not values or any("." not in field for field in fields):
+            raise ConfigError(
+                f"Expected `vary` of cell '{cell}' to be section.field: [values], but got "
+                f"{' + '.join(fields)}: {values!r}."
+            )
+    repeats = [pair for pair in varied if set(pair[0]) <= set(REPEATS)]
+    others = [pair for pair in varied if pair not in repeats]
+    places = tuple(_crossed(repeats))
+    for chosen in _crossed(others):
+        changes = merge({}, said.get("set") or {})
+        for field, value in chosen:
+            section, name = field.split(".", 1)
+            changes = merge(changes, {section: {name: value}})
+        name = ", ".join([str(cell), *(f"{_last(field)} {value}" for field, value in chosen)])
+        yield Column(name, str(cell), changes, places, tuple(said["rows"]) if "rows" in said else None)
+
+
+def _crossed(varied: Sequence[tuple[tuple[str, ...], list[Any]]]) -> Iterator[Place]:
+    """Every combination; fields joined by + move together."""
+    steps = [[tuple((field, value) for field in fields) for value in values] for fields, values in varied]
+    for combination in itertools.product(*steps):
+        yield tuple(itertools.chain.from_iterable(combination))
+
+
+def _quick_columns(columns: list[Column], short: Mapping[str, Any]) -> list[Column]:
+    kept = [column for column in columns if column.cell in short.get("cells", [column.cell])]
+    repeats = short.get("repeats", 1)
+    return [
+        replace(c, changes=merge(c.changes, short.get("set") or {}), places=c.places[:repeats]) for c in kept
+    ]
+
+
+def _check_keys(said: object, kind: str, place: str) -> None:
+    if not isinstance(said, Mapping):
+        raise ConfigError(f"Expected a {kind} as a mapping at {place}, but got {said!r}.")
+    for key in said:
+        if key not in KNOWN[kind]:
+            near = difflib.get_close_matches(str(key), KNOWN[kind], n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(f"Unknown key '{key}' in {place}.{hint} Known: {', '.join(KNOWN[kind])}.")
+
+
+def _check_names(suite: Suite, rows: list[str], path: str) -> None:
+    """Whatever is named exists; no column or judge stands twice."""
+    named = {"reference": [suite.reference] if suite.reference else []}
+    for column in suite.columns:
+        named[f"cell '{column.cell}'"] = list(column.rows or ())
+    for target in suite.targets:
+        _check_keys(target, "target", f"targets of {path}")
+        named[f"target {json.dumps(target)}"] = [target[key] for key in ("row", "over") if key in target]
+    for place, names in named.items():
+        unknown = [name for name in names if str(name).removesuffix(ADAPTED) not in rows]
+        if unknown:
+            raise ConfigError(
+                f"Expected the rows of {path} in {place}, but got '{unknown[0]}'. Known: {', '.join(rows)}."
+            )
+    for kind, given in (("judge", suite.judges), ("column", suite.columns)):
+        names = [item.name for item in given]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"Expected every {kind} of {path} to have a name of its own, but got {', '.join(names)}."
+            )
+
+
+def _last(field: str) -> str:
+    return field.rsplit(".", 1)[-1].replace("_", " ")

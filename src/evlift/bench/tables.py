@@ -1,0 +1,234 @@
+"""The results as tables of text: scores, paired differences, costs, targets, and what was not run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evlift.bench.results import Difference, Results, Value
+from evlift.bench.suite import ADAPTED, Judge
+
+NOT_RUN, NOT_PLANNED = "not run", "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table under a heading."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        return f"## {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tables(results: Results) -> list[Table]:
+    """All tables of a suite, those of scores first."""
+    shown = []
+    for judge in results.suite.judges:
+        for split in results.splits(judge):
+            shown.append(score_table(results, judge, split))
+            if results.suite.reference:
+                shown.append(difference_table(results, judge, split))
+    shown.append(cost_table(results))
+    if results.suite.targets:
+        shown.append(target_table(results))
+    return shown
+
+
+def lines(results: Results) -> list[str]:
+    """Names of the lines of a table of scores."""
+    return [row.name + (ADAPTED if adapted else "") for row, adapted in results.suite.lines]
+
+
+def columns(results: Results) -> list[str]:
+    """Names of its columns."""
+    return [column.name for column in results.suite.columns]
+
+
+def score_table(results: Results, judge: Judge, split: str) -> Table:
+    """Mean ± standard deviation (runs); on test pooled over the folds, with a 95 % interval."""
+    rows = []
+    for line in lines(results):
+        values = [results.value(line, column, judge.name, split) for column in columns(results)]
+        rows.append((line, *(pooled_text(v) if split == "test" else score_text(v) for v in values)))
+    metric = next(
+        (said.metric for v in _values(results, judge.name, split) for said in v.runs.values()), "score"
+    )
+    said = "pooled, 95 % interval" if split == "test" else "mean ± standard deviation (runs)"
+    return Table(f"{judge.name}, {split}: {metric}, {said}", ("row", *columns(results)), tuple(rows))
+
+
+def difference_table(results: Results, judge: Judge, split: str) -> Table:
+    """The reference minus every other row, paired by place."""
+    reference, rows = results.suite.reference or "", []
+    for line in lines(results):
+        if line == reference:
+            continue
+        shown = []
+        for column in columns(results):
+            ours, theirs = (results.value(name, column, judge.name, split) for name in (reference, line))
+            planned = ours.planned and theirs.planned
+            shown.append(difference_text(results.difference(ours, theirs)) if planned else NOT_PLANNED)
+        rows.append((line, *shown))
+    header = (f"{reference} minus", *columns(results))
+    return Table(f"{judge.name}, {split}: paired differences to {reference}", header, tuple(rows))
+
+
+def cost_table(results: Results) -> Table:
+    """What a run of each row took, on average, and what its network costs."""
+    rows = []
+    for row in results.suite.rows:
+        spent = results.spent(row.name)
+        numbers = (spent[name] for name in ("steps", "samples", "seconds", "parameters", "macs", "synops"))
+        rows.append((row.name, *(NOT_RUN if math.isnan(number) else f"{number:,.0f}" for number in numbers)))
+    header = ("row", "steps", "samples", "seconds", "parameters", "MACs a clip", "synaptic operations a clip")
+    return Table("Cost of a run and of its network", header, tuple(rows))
+
+
+def target_table(results: Results) -> Table:
+    """Which targets of the suite are met."""
+    rows = [target_row(results, target) for target in results.suite.targets]
+    return Table("Targets", ("target", "found", "met"), tuple(rows))
+
+
+def target_row(results: Results, target: dict[str, Any]) -> tuple[str, str, str]:
+    """A target in words, what was found, and yes, no or not run.
+
+    A row is to reach `at_least` a score, or to be `by` above the row `over`; `errors` standard errors over the runs
+    (over the recordings with one run) are allowed for, 0 unless the suite says so.
+    """
+    judge = target.get("judge", results.suite.judges[0].name)
+    column = target.get("cell", columns(results)[0])
+    ours = results.value(target["row"], column, judge)
+    place = f"{column}, {judge}"
+    if "over" not in target:
+        wanted = target["at_least"]
+        met = NOT_RUN if not ours.runs else _yes(ours.mean >= wanted)
+        return f"{target['row']} at least {wanted} ({place})", score_text(ours), met
+    gain = results.difference(ours, results.value(target["over"], column, judge))
+    by = target.get("by", 0.0)
+    error = gain.over_recordings if math.isnan(gain.over_runs) else gain.over_runs
+    allowed = target.get("errors", 0) * (0.0 if math.isnan(error) else error)
+    met = NOT_RUN if not gain.gains else _yes(gain.mean + allowed >= by)
+    return f"{target['row']} over {target['over']} by {by} ({place})", difference_text(gain), met
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "no"
+
+
+def score_text(value: Value) -> str:
+    """A cell: "0.912 ± 0.004 (5)", "0.912 (1 of 5)", "not run", or "–" where no run is planned."""
+    if not value.runs:
+        return _absent(value)
+    spread = "" if math.isnan(value.deviation) else f" ± {value.deviation:.3f}"
+    count = str(len(value.runs)) + ("" if len(value.runs) == value.planned else f" of {value.planned}")
+    return f"{value.mean:.3f}{spread} ({count})"
+
+
+def pooled_text(value: Value) -> str:
+    """A cell of test: "0.912 [0.893, 0.928] (1000 recordings)"."""
+    pooled = value.pooled
+    if pooled is None:
+        return score_text(value)
+    share, n, (low, high) = pooled
+    missing = "" if len(value.runs) == value.planned else f", {len(value.runs)} of {value.planned} runs"
+    return f"{share:.3f} [{low:.3f}, {high:.3f}] ({n} recordings{missing})"
+
+
+def _absent(value: Value) -> str:
+    if not value.planned:
+        return NOT_PLANNED
+    return "failed" if value.failure else NOT_RUN
+
+
+def difference_text(difference: Difference) -> str:
+    """A cell: "+0.021, s.e. 0.006 over runs, 0.008 over recordings (5)"."""
+    if not difference.gains:
+        return NOT_RUN
+    errors = {"runs": difference.over_runs, "recordings": difference.over_recordings}
+    said = [f"{error:.3f} over {kind}" for kind, error in errors.items() if not math.isnan(error)]
+    return (
+        f"{difference.mean:+.3f}"
+        + (", s.e. " + ", ".join(said) if said else "")
+        + f" ({len(difference.gains)})"
+    )
+
+
+def summary(results: Results) -> list[str]:
+    """Sentences below the tables: how much was run, where, what was not, and what failed."""
+    done = [job for job in results.jobs if job.done]
+    said = [f"{len(done)} of {len(results.jobs)} runs are done."]
+    machines = {
+        f"{run['environment']['machine']}, {run['environment']['device']}" for run in results.found.values()
+    }
+    if machines:
+        hours = sum(run["seconds"] for run in results.found.values()) / 3600
+        said.append(
+            f"Training took {hours:.2f} hours in all, summed over the runs, on {' and '.join(sorted(machines))}."
+        )
+    failed = {job: job.failure for job in results.jobs if job.failure}
+    said += [f"Failed: {job}: {failure}" for job, failure in failed.items()]
+    said += [f"Not run: {job}" for job in results.jobs if not job.done and job not in failed]
+    return said
+
+
+def records(results: Results) -> list[dict[str, Any]]:
+    """One flat record for every line, column, judge and split, for CSV and JSON."""
+    return [
+        record(results, line, column, judge.name, split=split)
+        for judge in results.suite.judges
+        for split in results.splits(judge)
+        for line in lines(results)
+        for column in columns(results)
+    ]
+
+
+def record(results: Results, line: str, column: str, judge: str, *, split: str) -> dict[str, Any]:
+    """All that is known of one cell of a table; None for what is not."""
+    value = results.value(line, column, judge, split)
+    reference = results.suite.reference
+    against = results.value(reference, column, judge, split) if reference and reference != line else None
+    gain = results.difference(against, value) if against else Difference(())
+    pooled = value.pooled
+    said: dict[str, Any] = {
+        "row": line,
+        "column": column,
+        "judge": judge,
+        "split": split,
+        "metric": next((one.metric for one in value.runs.values()), None),
+        "mean": value.mean,
+        "deviation": value.deviation,
+        "runs": len(value.runs),
+        "planned": value.planned,
+        "recordings": pooled[1] if pooled else None,
+        "interval_low": pooled[2][0] if pooled else None,
+        "interval_high": pooled[2][1] if pooled else None,
+        "reference_minus": gain.mean,
+        "error_over_runs": gain.over_runs,
+        "error_over_recordings": gain.over_recordings,
+        **results.spent(line.removesuffix(ADAPTED)),
+    }
+    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in said.items()}
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV; nothing between commas where nothing is known."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _values(results: Results, judge: str, split: str) -> Iterator[Value]:
+    for line in lines(results):
+        yield from (results.value(line, column, judge, split) for column in columns(results))
