@@ -226,7 +226,7 @@ class SpikingUNet(SpikingNet):
     """The layers of :class:`UNet` with LIF neurons (decided here).
 
     The skips are currents, added up to the level of stride 2, where neurons fire again: behind the first layer, spikes
-    alone enter a convolution. The head does not spike: its currents are the logits, and their mean over T the prediction.
+    alone enter a convolution. The head does not spike: its currents are the logits, their mean over T the prediction.
     """
 
     default_size = (64, 64)
