@@ -193,9 +193,13 @@ class SceneEncoder:
         )
         if geometry == self._still:
             return Clip(sequence, picture, label)
+        planes = [part.flatten(0, -3) for part in (sequence, picture) if part is not None]
+        changed = geometry(torch.cat(planes)).split(
+            [len(part) for part in planes]
+        )  # one call: [2T + P, H, W]
         return Clip(
-            None if sequence is None else geometry(sequence),
-            None if picture is None else geometry(picture),
+            None if sequence is None else changed[0].reshape(sequence.shape),  # [2T, H, W] → [T, 2, H, W]
+            None if picture is None else changed[-1],
             None if label is None else geometry.mask(label),
         )
 
