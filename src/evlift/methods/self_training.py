@@ -12,6 +12,7 @@ from evlift.errors import ConfigError
 from evlift.losses.distill import confidence_weight, kd_loss
 from evlift.methods.base import METHODS, Phase, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
+from evlift.models.modes import fixed_statistics
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -56,7 +57,8 @@ class AveragedTeacher(nn.Module):
         """Distillation of its own answers into the student on perturbed events: (loss, share of confident answers)."""
         target = self.logits(events)
         weight = confidence_weight(target, threshold=threshold)
-        answer = student(perturbed(events), head="event").logits.mean(1)
+        with fixed_statistics(student):  # those of perturbed events are not those of events
+            answer = student(perturbed(events), head="event").logits.mean(1)
         return kd_loss(answer, target, weight=weight), (weight > 0).float().mean()
 
 
@@ -142,9 +144,9 @@ class MeanTeacher(LabelMethod):
         output = self.student(image, head="image").logits
         label = self.label_loss(output, target)
         parts = {"label": label}
+        with torch.no_grad():
+            self.student(events, head="event")  # its batch statistics
         if progress.fraction < self.start:
-            with torch.no_grad():
-                self.student(events, head="event")  # its batch statistics
             return StepOutput(label, parts, {"events": events})
         unlabelled, confident = self.average.loss(self.student, events, self.threshold)
         parts |= {"self_training": unlabelled, "confident": confident}

@@ -75,3 +75,16 @@ def _exchange(layers: list[Any]) -> None:
             event, image = getattr(layer, name), getattr(layer, own)
             setattr(layer, name, image)
             setattr(layer, own, event)
+
+
+@contextmanager
+def fixed_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside the block, batch normalisation uses the batch's statistics but leaves its running ones alone."""
+    momenta = [(layer, layer.momentum) for layer in batch_norms(network)]
+    for layer, _ in momenta:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in momenta:
+            layer.momentum = momentum
