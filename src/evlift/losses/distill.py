@@ -61,7 +61,9 @@ def kd_loss(
             "It has no class axis; resize it to the size of the logits."
         )
     weight = weight.to(divergence.dtype)
-    return (weight * divergence).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+    total = weight.sum()
+    # 1 rather than a tiny number for an empty sum: its inverse would overflow in a weighted loss's gradient.
+    return (weight * divergence).sum() / torch.where(total > 0, total, 1.0)
 
 
 def confidence_weight(teacher: Tensor, *, threshold: float = 0.0) -> Tensor:
