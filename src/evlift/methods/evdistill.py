@@ -161,13 +161,14 @@ class EvDistill(TaughtMethod):
             "averaged": averaged,
         }
         self.weights = {name: check_weight(name, value) for name, value in weights.items()}
-        self.temperature = (1.0 if self.segments else 4.0) if temperature is None else temperature
+        self.temperature = self.chosen_temperature(temperature)
         self.steps, self.nodes, self.affinity = steps, nodes, affinity
         self.kd_to_generator = check_weight("kd_to_generator", kd_to_generator)
         self.confidence, self.active_only = confidence, active_only
         self.matching, self.matching_start = self._matching(matching), matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
         self._check(bmr, generation, reconstruction_share)
+        self._try()
         self.uses_images, self.uses_frames = generation != "learned", mutual > 0
         self.reconstruction_share = reconstruction_share if bmr else 0.0
         self.reconstruction = (
@@ -188,7 +189,6 @@ class EvDistill(TaughtMethod):
         self.output_critic = self._output_critic()
         self.average = AveragedTeacher(student, 0.99) if averaged else None
         self.frame_student = deepcopy(self.teacher).requires_grad_() if mutual else None
-        self._try()
 
     def _matching(self, wanted: Matching | None) -> Matching:
         kind = wanted or ("scores" if self.segments else "classes")

@@ -88,7 +88,7 @@ class PlainKD(TaughtMethod):
             tet_lambda=tet_lambda,
         )
         self.task, self.kd = check_weight("task", task), check_weight("kd", kd)
-        self.temperature = (1.0 if self.segments else 4.0) if temperature is None else temperature
+        self.temperature = self.chosen_temperature(temperature)
 
     @property
     def phases(self) -> tuple[Phase, ...]:

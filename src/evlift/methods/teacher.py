@@ -262,6 +262,13 @@ class TaughtMethod(LabelMethod):
         """The task is segmentation."""
         return getattr(self.student, "task", "recognition") == "segmentation"
 
+    def chosen_temperature(self, wanted: float | None) -> float:
+        """The temperature of a distillation: by default 1 for segmentation and 4 for recognition."""
+        chosen = (1.0 if self.segments else 4.0) if wanted is None else wanted
+        if not chosen > 0:
+            raise ConfigError(f"Expected `temperature` to be above 0, but got {chosen}.")
+        return chosen
+
     def with_teacher_phase(self, *rest: Phase) -> tuple[Phase, ...]:
         """The phases `rest`, whose shares are of what the teacher leaves, after the teacher's own."""
         left = 1 - self.teacher_share
