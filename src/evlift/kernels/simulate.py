@@ -96,11 +96,13 @@ def radix_sort(keys: Array, first: int, last: int, base: int, span: int) -> None
     bits = 0
     while span >> bits:
         bits += 1
-    passes = (bits + 7) // 8
+    # A pass over thousands of digits pays for thousands of keys alone.
+    most = 13 if last - first > 4096 else 8
+    passes = (bits + most - 1) // most
     digit_bits = (bits + passes - 1) // passes
     mask = (1 << digit_bits) - 1
     # Loops, not slices: numba takes seconds to compile a slice assignment.
-    counts = np.empty(mask + 2, np.int64)
+    counts = np.empty(mask + 2, np.int32)
     scratch = np.empty(last - first, np.int64)
     for step in range(passes):
         shift = step * digit_bits
@@ -156,7 +158,7 @@ def _grown(keys: Array, needed: int) -> Array:
     return bigger
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _fire(
     a: float,
     b: float,
@@ -213,6 +215,7 @@ def _interval(
     reference: Array,
     blind_until: Array,
     held: bool,
+    most_per_log: float,
     start: int,
     stop: int,
     zero: int,
@@ -237,7 +240,7 @@ def _interval(
             if blind_until[i] > stop:
                 continue
             a, b, up, down, since = previous[i], frame[i], on[i], off[i], blind_until[i]
-            room = n + 2 + int((abs(b - reference[i]) + abs(b - a)) / min(up, down))
+            room = n + 2 + int((abs(b - reference[i]) + abs(b - a)) * most_per_log)
             if room > len(keys):
                 keys = _grown(keys, room)
             n, reference[i], blind_until[i] = _fire(
@@ -273,9 +276,10 @@ def crossings(
     if len(leak):
         _lift(previous, leak, start - since, lifted[1])
         previous = lifted[1]
-    held = refractory > 0
+    held, smallest = refractory > 0, min(on[0], off[0]) if pixels else 1.0
     for i in range(pixels):
         held = held or blind_until[i] > start
+        smallest = min(smallest, min(on[i], off[i]))
     keys = np.empty(max(1024, pixels), np.int64)
     active = np.empty(BLOCK + 1, np.int64)
     n = 0
@@ -285,7 +289,8 @@ def crossings(
             _lift(frame, leak, stop - since, lifted[k % 2])
             frame = lifted[k % 2]
         keys, n = _interval(
-            previous, frame, on, off, refractory, reference, blind_until, held, start, stop, zero, active, keys, n
+            previous, frame, on, off, refractory, reference, blind_until, held, 1 / smallest,
+            start, stop, zero, active, keys, n,
         )  # fmt: skip
         radix_sort(keys, first, n, start - zero, stop - start)
         previous, start = frame, stop
