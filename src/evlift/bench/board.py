@@ -48,7 +48,9 @@ class Board:
         scores = ", ".join(f"{name.split('/')[1]} {one['score']:.3f}" for name, one in found.items())
         done = sum(one.done for one in self.jobs)
         line = f"{time.strftime('%H:%M:%S')} {job}: {said}" + (f"; {scores}" if scores else "")
-        self.console.print(f"{line} [{done} of {len(self.jobs)}]", markup=False, soft_wrap=True)
+        self.console.print(
+            f"{line} [{done} of {len(self.jobs)}]", markup=False, highlight=False, soft_wrap=True
+        )
 
     def draw(self, running: Sequence[Job], waiting: int) -> None:
         """Draw the live table, now and then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from evlift.bench.suite import Entry, Suite
 from evlift.bench.worker import JOB, LOG, judgements, key_of, open_judgements, read_result
+from evlift.errors import ConfigError
 from evlift.files import write_json, write_text
 
 FAILED = "failed.txt"
@@ -112,8 +113,22 @@ class Filter:
     seeds: Sequence[int] | None = None
     labels: Sequence[int] | None = None
 
-    def __call__(self, jobs: Iterable[Job]) -> list[Job]:
-        """The wanted ones."""
+    def __call__(self, jobs: Sequence[Job]) -> list[Job]:
+        """The wanted ones.
+
+        Raises:
+            ConfigError: a row, cell or method that no job has.
+        """
+        entries = [entry for job in jobs for entry in job.entries]
+        known = {
+            "row": {entry.row.name for entry in entries},
+            "cell": {name for entry in entries for name in (entry.column.cell, entry.column.name)},
+            "method": {entry.recipe.method["name"] for entry in entries},
+        }
+        for (kind, names), wanted in zip(known.items(), (self.rows, self.cells, self.methods), strict=True):
+            unknown = sorted(set(wanted or ()) - names)
+            if unknown:
+                raise ConfigError(f"Unknown {kind} '{unknown[0]}'. Known: {', '.join(sorted(names))}.")
         return [job for job in jobs if any(self._wants(entry) for entry in job.entries)]
 
     def _wants(self, entry: Entry) -> bool:

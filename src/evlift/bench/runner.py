@@ -64,6 +64,7 @@ class Runner:
         self.workers, self.board, self.pause = workers, board, pause
         self.deadline = time.monotonic() + seconds
         self.running: list[Running] = []
+        self.stopping = False
 
     def run(self, jobs: Sequence[Job]) -> Outcome:
         """Run the jobs; ctrl-C and the deadline stop all processes, which leave checkpoints."""
@@ -90,7 +91,7 @@ class Runner:
             if code == 0 and one.job.done:
                 outcome.done.append(one.job)
                 self.board.ended(one.job, f"done in {time.monotonic() - one.started:.0f} s")
-            elif code == STOPPED:
+            elif code == STOPPED or self.stopping:
                 outcome.left.append(one.job)
                 self.board.ended(one.job, "stopped")
             else:
@@ -99,7 +100,7 @@ class Runner:
 
     def _stop(self, outcome: Outcome) -> None:
         """Ask the processes to write their checkpoints and leave; end those that do not."""
-        limit = time.monotonic() + PATIENCE
+        self.stopping, limit = True, time.monotonic() + PATIENCE
         for send in (signal.SIGINT, signal.SIGKILL):
             for one in self.running:
                 one.process.send_signal(send)

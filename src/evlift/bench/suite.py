@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib.util
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,7 +196,29 @@ def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
         quick=quick,
     )
     _check_names(suite, [str(name) for name in content["rows"]], str(path))
+    load_plugins(suite.plugins)
     return suite
+
+
+def load_plugins(files: Sequence[Path]) -> None:
+    """Import Python files that register methods, networks or data of a user's own, each once.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    for file in files:
+        name = f"evlift_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+        if name in sys.modules:
+            continue
+        if not file.is_file():
+            raise ConfigError(
+                f"Expected a Python file at {file}, but there is none. Correct `plugins` of the suite."
+            )
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"Expected a Python file as plugin, but got {file}.")
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)  # annotations are resolved there
+        spec.loader.exec_module(module)
 
 
 def shipped_suites() -> list[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import sys
 import time
@@ -61,8 +60,9 @@ def main(folder: Path) -> int:
     """Train and judge what the folder's job says; returns the process's exit code."""
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     try:
-        for plugin in job["plugins"]:
-            runpy.run_path(plugin)
+        from evlift.bench.suite import load_plugins
+
+        load_plugins([Path(plugin) for plugin in job["plugins"]])
         run = train(job, folder)
         judge(job, run)
         run.resume.unlink(missing_ok=True)

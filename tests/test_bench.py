@@ -1,0 +1,541 @@
+"""Suites: what they expand to, how their runs are run and shared, and that the tables say what was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy import stats
+
+from evlift.bench import runner as running
+from evlift.bench.board import Board
+from evlift.bench.command import alone
+from evlift.bench.jobs import Filter, plan
+from evlift.bench.output import write_all
+from evlift.bench.results import Difference, Results, Said, Value, wilson
+from evlift.bench.runner import Runner
+from evlift.bench.suite import ADAPTED, load_suite, merge, shipped_suites
+from evlift.bench.tables import difference_text, pooled_text, score_text, target_row
+from evlift.bench.worker import key_of
+from evlift.cli import main
+from evlift.errors import ConfigError, EvliftError
+from helpers import TINY
+
+BASE = {
+    **{section: TINY[section] for section in ("input", "train")},
+    "data": {"name": "simulated-digits", "recordings": 100},
+    "model": {"name": "convnet"},
+}
+SUITE = {
+    "title": "Tiny",
+    "base": BASE,
+    "rows": {
+        "pictures": {
+            "method": "source-only",
+            "adapt": True,
+            "ignores": ["data.labels_per_class", "data.label_seed"],
+        },
+        "events": {"method": "events-only"},
+    },
+    "cells": {
+        "all": {"vary": {"data.fold": [0, 1]}},
+        "few": {"vary": {"data.labels_per_class": [1, 2], "data.label_seed + train.seed": [0, 1, 2]}},
+    },
+    "judge": [{"name": "whole", "window": "full"}, {"name": "short", "window": "first300"}],
+    "reference": "events",
+    "quick": {"cells": ["all"], "repeats": 1, "set": {"train": {"steps": 4}}},
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a suite with some sections replaced; returns its path."""
+
+    def write(**changes):
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False))
+        return path
+
+    return write
+
+
+def test_folds_and_seeds_repeat_a_cell_and_all_else_makes_columns(written):
+    suite = load_suite(written())
+    assert [column.name for column in suite.columns] == [
+        "all",
+        "few, labels per class 1",
+        "few, labels per class 2",
+    ]
+    assert [len(column.places) for column in suite.columns] == [2, 3, 3]
+    together = suite.columns[1].places[2]
+    assert together == (("data.label_seed", 2), ("train.seed", 2))
+    assert len(suite.entries()) == 2 * (2 + 3 + 3)
+    entry = next(e for e in suite.entries() if e.row.name == "events" and e.place == together)
+    assert (entry.recipe.data["label_seed"], entry.recipe.train.seed) == (2, 2)
+    assert entry.recipe.data["labels_per_class"] == 1
+
+
+def test_one_repetition_of_everything_comes_first(written):
+    entries = load_suite(written()).entries()
+    order = [entry.column.places.index(entry.place) for entry in entries]
+    assert order == sorted(order)
+    assert len({(e.row.name, e.column.name) for e in entries[:6]}) == 6
+
+
+def test_runs_of_the_same_recipe_are_shared(written, tmp_path):
+    jobs = plan(load_suite(written()), tmp_path)
+    assert len({job.folder for job in jobs}) == len(jobs)
+    pictures = [job for job in jobs if job.entries[0].row.name == "pictures"]
+    assert len(pictures) == 2 + 2  # folds 0 and 1; seeds 1 and 2 of fold 0, whatever the labels
+    first = next(job for job in pictures if len(job.entries) == 3)
+    assert {entry.column.name for entry in first.entries} == {
+        "all",
+        "few, labels per class 1",
+        "few, labels per class 2",
+    }
+    assert sum(len(job.entries) for job in jobs) == 16
+
+
+def test_the_quick_form(written):
+    quick = load_suite(written(), quick=True)
+    assert [str(entry) for entry in quick.entries()] == ["pictures · all · fold 0", "events · all · fold 0"]
+    assert {entry.recipe.train.steps for entry in quick.entries()} == {4}
+    assert {entry.recipe.train.steps for entry in load_suite(written()).entries()} == {6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rowz": {}}, "Did you mean 'rows'"),
+        ({"rows": {"a": {"metod": "source-only"}}}, "Did you mean 'method'"),
+        ({"rows": {"a": {"method": "sorce-only"}}, "reference": None}, "row 'a', cell 'all': Unknown method"),
+        ({"reference": "event"}, "got 'event'. Known: pictures, events"),
+        ({"cells": {"all": {"vary": {"fold": [0]}}}}, "section.field"),
+        ({"cells": {"all": {"vary": {"data.fold": 0}}}}, "section.field"),
+        ({"cells": {"all": {"vary": {"data.folds": [0]}}}}, "data.fold"),
+        ({"cells": {"all": {"rows": ["x"]}}}, "got 'x'"),
+        ({"judge": [{"name": "a"}, {"name": "a", "window": "full"}]}, "a name of its own"),
+        ({"plugins": ["none.py"]}, "none.py, but there is none"),
+        ({"base": {}}, "section `base:`"),
+        ({"rows": {"a": {"adapt": True, "ignores": ["data.unlabelled"]}}}, "cannot ignore"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes, said, written):
+    with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
+        load_suite(written(**changes)).entries()
+
+
+def test_an_unknown_suite_names_the_shipped_ones():
+    with pytest.raises(ConfigError, match=r"shipped suite: .*digits"):
+        load_suite("digitz")
+
+
+def test_another_name_replaces_a_section_and_the_same_name_does_not():
+    base = {"model": {"name": "convnet", "separate_bn": True}, "train": {"steps": 5}}
+    assert merge(base, {"model": "scnn"})["model"] == {"name": "scnn"}
+    assert merge(base, {"model": {"name": "convnet", "width": 2}})["model"] == {
+        "name": "convnet",
+        "separate_bn": True,
+        "width": 2,
+    }
+    assert merge(base, {"train": {"lr": 1}})["train"] == {"steps": 5, "lr": 1}
+    assert base == {"model": {"name": "convnet", "separate_bn": True}, "train": {"steps": 5}}
+
+
+@pytest.mark.parametrize("path", shipped_suites(), ids=lambda path: path.stem)
+def test_shipped_suites_hold_together_and_rows_share_the_budget(path):
+    suite = load_suite(path)
+    recipes = [entry.recipe for entry in suite.entries()]
+    assert {recipe.train.threads for recipe in recipes} == {1}
+    assert len({(r.train.steps, r.train.batch_size) for r in recipes}) == 1
+    assert load_suite(path, quick=True).entries()
+
+
+def test_a_method_of_a_users_file_is_a_row(written, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from evlift.methods.base import METHODS\n"
+        "from evlift.methods.baselines import SourceOnly\n\n\n"
+        "@METHODS.register('mine')\n"
+        "class Mine(SourceOnly):\n"
+        "    '''Pictures alone.'''\n"
+    )
+    path = written(plugins=["mine.py"], rows={"mine": {"method": "mine"}}, reference=None)
+    try:
+        for _ in range(2):
+            assert {e.recipe.method["name"] for e in load_suite(path).entries()} == {"mine"}
+    finally:
+        from evlift.methods import METHODS
+
+        METHODS._entries.pop("mine", None)
+
+
+def test_filters_choose_runs_and_refuse_unknown_names(written, tmp_path):
+    jobs = plan(load_suite(written()), tmp_path)
+    assert Filter()(jobs) == jobs
+    assert {e.row.name for job in Filter(rows=["events"])(jobs) for e in job.entries} == {"events"}
+    assert {j.entries[0].recipe.train.seed for j in Filter(seeds=[2])(jobs)} == {2}
+    assert {
+        j.entries[0].recipe.data["labels_per_class"]
+        for j in Filter(labels=[0], methods=["events-only"])(jobs)
+    } == {None}
+    assert len(Filter(cells=["few"], rows=["events"])(jobs)) == 6
+    with pytest.raises(ConfigError, match=r"Unknown row 'event'\. Known: events, pictures"):
+        Filter(rows=["event"])(jobs)
+
+
+# What was found
+
+
+def fake_results(jobs, rng, *, splits=("val",), only=lambda entry: True):
+    """result.json of jobs, as a worker leaves it, with recordings read rightly at random."""
+    for job in jobs:
+        if not any(only(entry) for entry in job.entries):
+            continue
+        judged, names = {}, {}
+        for one in job.content["judgements"]:
+            if one["split"] in splits:
+                names[one["split"]] = [f"{one['split']}{i}" for i in range(30)]
+                right = (rng.random(30) < 0.7).astype(int).tolist()
+                judged[key_of(one)] = {"score": float(np.mean(right)), "metric": "accuracy", "right": right}
+        result = {
+            "digest": job.content["digest"],
+            "judged": judged,
+            "names": names,
+            "steps": 6,
+            "samples": 48,
+            "seconds": 2.0,
+            "cost": {"parameters": 10, "macs": 20.0, "synops": 0.0, "dense_macs": 20.0},
+            "environment": {"machine": "m", "device": "cpu"},
+        }
+        job.folder.mkdir(parents=True)
+        (job.folder / "result.json").write_text(json.dumps(result))
+
+
+def test_means_deviations_and_paired_errors_agree_with_numpy_and_scipy(written, tmp_path):
+    suite = load_suite(written())
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    results = Results.read(suite, jobs)
+    ours, theirs = (
+        results.value(row, "few, labels per class 1", "short") for row in ("events", "pictures" + ADAPTED)
+    )
+    assert ours.mean == pytest.approx(np.mean(ours.scores))
+    assert ours.deviation == pytest.approx(np.std(ours.scores, ddof=1))
+    gain = results.difference(ours, theirs)
+    expected = stats.ttest_rel(ours.scores, theirs.scores)
+    assert gain.mean / gain.over_runs == pytest.approx(expected.statistic)
+    a, b = (
+        np.array([[said.right[f"val{i}"] for i in range(30)] for said in value.runs.values()])
+        for value in (ours, theirs)
+    )
+    assert gain.over_recordings == pytest.approx(stats.sem((a - b).mean(axis=0)))
+    assert difference_text(gain).endswith("(3)")
+    assert score_text(ours) == f"{np.mean(ours.scores):.3f} ± {np.std(ours.scores, ddof=1):.3f} (3)"
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_is_wilsons(case):
+    right, n = case
+    expected = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_recordings_are_pooled_once_over_folds_and_seeds():
+    runs = {
+        (("data.fold", 0),): Said(0.5, "accuracy", {"a": 1, "b": 0}),
+        (("data.fold", 1),): Said(1.0, "accuracy", {"c": 1, "d": 1}),
+        (("data.fold", 0), ("train.seed", 1)): Said(0.0, "accuracy", {"a": 0, "b": 0}),
+    }
+    share, n, interval = Value(runs, 3).pooled
+    assert (share, n) == (2.5 / 4, 4)
+    assert interval == wilson(2.5, 4)
+    assert pooled_text(Value(runs, 5)).endswith("(4 recordings, 3 of 5 runs)")
+    masks = {(): Said(0.5, "mIoU")}
+    assert Value(masks, 1).pooled is None
+    assert pooled_text(Value(masks, 1)) == "0.500 (1)"
+
+
+def test_what_was_not_run_is_said_not_to_have_been_run(written, tmp_path):
+    suite = load_suite(
+        written(cells={**SUITE["cells"], "more": {"rows": ["events"], "set": {"train": {"lr": 0.5}}}})
+    )
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0), only=lambda e: e.column.name == "all" and e.place[0][1] == 1)
+    failed = next(job for job in jobs if job.entries[0].column.name == "more")
+    failed.folder.mkdir()
+    (failed.folder / "log.txt").write_text("12:00:00 ValueError: what went wrong\n\n")
+    failed.fail(1)
+    results = Results.read(suite, jobs)
+    paths = write_all(results, tmp_path)
+    assert all(path.stat().st_size > 100 for path in paths)
+    text = (tmp_path / "table.md").read_text()
+    (value,) = results.value("events", "all", "whole").scores
+    assert f"| events | {value:.3f} (1 of 2) | not run | not run | failed |" in text
+    assert "| pictures | " in text
+    assert text.count("| not run | not run | – |") >= 2
+    assert "Failed: events · more: ValueError: what went wrong" in text
+    assert "Not run: events · few, labels per class 1 · label seed 0, seed 0" in text
+    assert f"{sum(job.done for job in jobs)} of {len(jobs)} runs are done." in text
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert len(rows) == len(found["cells"]) == 3 * 4 * 2
+    assert [row["mean"] for row in rows] == [
+        "" if c["mean"] is None else str(c["mean"]) for c in found["cells"]
+    ]
+    assert {run["state"] for run in found["runs"]} == {"done", "failed", "not run"}
+    page = (tmp_path / "table.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "what went wrong" in page
+    assert "http" not in page
+
+
+def test_results_of_another_recipe_do_not_count(written, tmp_path):
+    jobs = plan(load_suite(written()), tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    assert all(job.done for job in jobs)
+    changed = plan(load_suite(written(base={**BASE, "train": {**BASE["train"], "lr": 0.5}})), tmp_path)
+    assert not any(job.done for job in changed)
+    (jobs[0].folder / "result.json").write_text('{"digest": "another"}')
+    assert not jobs[0].done
+    further = load_suite(written(judge=[*SUITE["judge"], {"name": "saccade", "window": "saccade"}]))
+    assert not any(job.done for job in plan(further, tmp_path))
+
+
+def test_targets_are_met_or_not_or_not_run(written, tmp_path):
+    suite = load_suite(written())
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(1), only=lambda entry: entry.column.name == "all")
+    results = Results.read(suite, jobs)
+    mean = results.value("events", "all", "whole").mean
+    assert target_row(results, {"row": "events", "at_least": mean - 1e-9})[2] == "yes"
+    assert target_row(results, {"row": "events", "at_least": mean + 1e-9})[2] == "no"
+    gain = results.difference(*(results.value(row, "all", "whole") for row in ("events", "pictures")))
+    over = {"row": "events", "over": "pictures"}
+    assert target_row(results, {**over, "by": gain.mean + 1.5 * gain.over_runs})[2] == "no"
+    assert target_row(results, {**over, "by": gain.mean + 1.5 * gain.over_runs, "errors": 2})[2] == "yes"
+    assert target_row(results, {**over, "cell": "few, labels per class 2"})[2] == "not run"
+
+
+def test_one_pair_has_no_error_over_runs():
+    assert difference_text(Difference([0.1])) == "+0.100 (1)"
+    assert difference_text(Difference([])) == "not run"
+
+
+# Processes
+
+
+class Watcher:
+    """Notes what it is told; may press ctrl-C."""
+
+    def __init__(self, press=lambda running: False):
+        self.said, self.press, self.most = [], press, 0
+
+    def ended(self, job, said):
+        self.said.append((str(job), said))
+
+    def draw(self, running, waiting):
+        self.most = max(self.most, len(running))
+        if self.press(running):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def scripted(written, tmp_path, monkeypatch):
+    """Jobs whose processes run a line of Python with the job's folder as argument in place of a training."""
+    jobs = plan(load_suite(written()), tmp_path)[:4]
+
+    def set_line(line):
+        def start(command, **options):
+            return popen([sys.executable, "-c", line, command[-1]], **options)
+
+        monkeypatch.setattr(running.subprocess, "Popen", start)
+        return jobs
+
+    popen = subprocess.Popen
+    return set_line
+
+
+def test_failed_runs_are_reported_and_the_others_go_on(scripted):
+    jobs = scripted(
+        "import sys; print('\\x1b'); print('12:34:56 no such thing', file=sys.stderr); sys.exit(3)"
+    )
+    watcher = Watcher()
+    outcome = Runner(2, watcher, pause=0.01).run(jobs)
+    assert [said for _, said in outcome.failed] == ["no such thing"] * 4
+    assert watcher.most == 2
+    assert {job.failure for job in jobs} == {"no such thing"}
+    assert outcome.done == outcome.left == []
+    jobs[0].prepare()
+    assert jobs[0].failure == ""
+
+
+def test_a_process_that_leaves_no_result_has_failed(scripted):
+    outcome = Runner(4, Watcher(), pause=0.01).run(scripted("pass"))
+    assert len(outcome.failed) == 4
+    assert outcome.failed[0][1] == "its process ended with 0"
+
+
+STUBBORN = (
+    "import signal, sys, time; signal.signal(signal.SIGINT, {}); print('up', flush=True); time.sleep(60)"
+)
+
+
+@pytest.mark.parametrize("polite", [True, False])
+def test_the_deadline_stops_processes_politely_then_firmly(scripted, monkeypatch, polite):
+    monkeypatch.setattr(running, "PATIENCE", 1.0)
+    jobs = scripted(STUBBORN.format("lambda *_: sys.exit(130)" if polite else "signal.SIG_IGN"))
+    watcher = Watcher()
+    start = time.monotonic()
+    outcome = Runner(2, watcher, seconds=1.5, pause=0.01).run(jobs)
+    assert time.monotonic() - start < 20
+    assert not outcome.interrupted
+    assert {*outcome.left} == {*jobs}
+    assert outcome.failed == []
+    assert all(said == "stopped" for _, said in watcher.said)
+
+
+def test_ctrl_c_stops_a_training_with_its_checkpoint(written, tmp_path):
+    base = {
+        **BASE,
+        "train": {**BASE["train"], "steps": 100_000, "eval_every": 0, "checkpoint_every": 100_000},
+    }
+    (job, *_) = plan(load_suite(written(base=base)), tmp_path)
+    watcher = Watcher(press=lambda running: any(job.now.startswith("step") for job in running))
+    outcome = Runner(1, watcher, seconds=120).run([job])
+    assert outcome.interrupted
+    assert outcome.left == [job]
+    assert (job.folder / "last.ckpt").exists()
+    assert "goes on from its checkpoint" in job.now
+    assert job.failure == ""
+
+
+def test_two_commands_do_not_share_a_folder(tmp_path):
+    with alone(tmp_path), pytest.raises(EvliftError, match="Another evlift bench"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_the_live_table(written, tmp_path):
+    suite = load_suite(written())
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs[:1], np.random.default_rng(0))
+    screen = io.StringIO()
+    with Board(Console(file=screen, force_terminal=True, width=140), suite, jobs) as board:
+        board.ended(jobs[0], "done in 3 s")
+        board.draw([jobs[1]], 7)
+    text = screen.getvalue()
+    assert f"{jobs[0]}: done in 3 s; full 0." in text
+    assert f"▸ {jobs[1]}" in text
+    assert "7 waiting" in text
+    assert "(1 of 2)" in text
+
+
+# The command, from end to end
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the quick form of the suite was run by the command."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE, sort_keys=False))
+    code = main(
+        ["bench", str(folder / "tiny.yaml"), "--quick", "--out", str(folder / "out"), "--workers", "2"]
+    )
+    assert code == 0
+    return folder
+
+
+def test_the_command_trains_judges_and_writes_tables(finished):
+    text = (finished / "out" / "table.md").read_text()
+    assert "2 of 2 runs are done." in text
+    assert "not run" not in text
+    (events,) = (finished / "out" / "runs").glob("events-only-*")
+    result = json.loads((events / "result.json").read_text())
+    assert set(result["judged"]) == {"val/full", "val/first300"}
+    said = result["judged"]["val/full"]
+    assert said["score"] == pytest.approx(np.mean(said["right"]))
+    assert len(said["right"]) == len(result["names"]["val"]) == 20
+    assert (result["row"], result["cell"], result["place"]) == ("events", "all", {"data.fold": 0})
+    assert result["steps"] == 4
+    assert result["cost"]["parameters"] > 1000
+    assert not (events / "last.ckpt").exists()
+    (pictures,) = (finished / "out" / "runs").glob("source-only-*")
+    judged = json.loads((pictures / "result.json").read_text())["judged"]
+    assert {"val/full, adapted", "val/first300, adapted"} < set(judged)
+    from evlift import api
+
+    found = api.evaluate(pictures, window="first300", adapt=True)
+    assert found.score == judged["val/first300, adapted"]["score"]
+
+
+def test_a_second_call_starts_nothing_and_test_is_judged_from_saved_weights(finished, monkeypatch, capsys):
+    out = finished / "out"
+    command = ["bench", str(finished / "tiny.yaml"), "--quick", "--out", str(out), "--workers", "2"]
+
+    def refuse(job):
+        raise AssertionError(f"{job} was started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "launch", refuse)
+        assert main(command) == 0
+        assert "0 of 2 runs to go" in capsys.readouterr().out
+        assert main([*command, "--table-only"]) == 0
+        assert main([*command, "--test", "--table-only"]) == 0
+        assert "test: score, pooled" in (out / "table.md").read_text()
+        assert main([*command, "--list"]) == 0
+        assert capsys.readouterr().out.count("done    ") == 2
+    weights = {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")}
+    assert len(weights) == 2
+    assert main([*command, "--test", "--rows", "events"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")} == weights
+    text = (out / "table.md").read_text()
+    assert "(20 recordings)" in text
+    assert "Not run: pictures" in text
+
+
+def test_wrong_arguments_exit_with_2(written, capsys):
+    path = str(written())
+    assert main(["bench"]) == 2
+    assert "evlift bench digits --quick" in capsys.readouterr().err
+    assert main(["bench", path, "--rows", "nothing"]) == 2
+    assert "Known: events, pictures" in capsys.readouterr().err
+    for wrong in (["--workers", "0"], ["--minutes", "x"], ["--seeds", "a"]):
+        with pytest.raises(SystemExit) as left:
+            main(["bench", path, *wrong])
+        assert left.value.code == 2
+    assert main(["bench", "--list"]) == 0
+    assert "digits " in capsys.readouterr().out
+
+
+def test_ctrl_c_at_the_command_ends_with_130(written, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "evlift",
+        "bench",
+        str(written()),
+        "--quick",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while process.poll() is None and not list(Path(tmp_path, "out").rglob("job.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "the same command goes on from there" in said
