@@ -7,7 +7,7 @@ BENCH = .venv-bench
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-neurons bench-digits clean
+.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-digits clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -36,6 +36,9 @@ fuzz: $(VENV)/installed
 bench-events: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/represent.py
 	$(BENCH)/bin/python benchmarks/decode.py
+
+bench-simulate: $(VENV)/installed
+	$(BIN)/python benchmarks/simulate.py
 
 bench-neurons: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/neurons.py
