@@ -1,0 +1,117 @@
+"""Self-training: the moving average, the perturbation, and what counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_pairs import build, pairs, student
+
+from evlift.errors import ConfigError
+from evlift.losses.distill import kd_loss
+from evlift.methods import Progress
+from evlift.methods.self_training import AveragedTeacher, perturbed
+
+
+def test_the_average_follows_quickly_at_first_and_then_slowly():
+    net = student("convnet", width=0.25)
+    average = AveragedTeacher(net, 0.5)
+    mean = [p.detach().clone() for p in net.parameters()]
+    for count in range(1, 15):
+        with torch.no_grad():
+            for p in net.parameters():
+                p.add_(torch.randn_like(p))
+        net(pairs().events)  # moves batch statistics
+        average.update(net)
+        decay = min(0.5, count / (count + 9))
+        mean = [decay * m + (1 - decay) * p for m, p in zip(mean, net.parameters(), strict=True)]
+    for m, p in zip(mean, average.network.parameters(), strict=True):
+        torch.testing.assert_close(p.detach(), m.detach())
+    assert all(torch.equal(a, b) for a, b in zip(average.network.buffers(), net.buffers(), strict=True))
+    assert not any(p.requires_grad for p in average.network.parameters())
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_a_decay_lies_between(decay):
+    with pytest.raises(ConfigError, match="`decay` in"):
+        AveragedTeacher(student("convnet"), decay)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
+def test_perturbed_clips_lose_events_and_move_none(steps, height, width, seed):
+    torch.manual_seed(seed)
+    clips = torch.rand(3, steps, 2, height, width) + 1
+    seen = perturbed(clips)
+    assert seen.shape == clips.shape
+    assert torch.equal(seen, torch.where(seen == 0, 0.0, clips))
+
+
+def test_a_perturbation_drops_pixels_boxes_and_steps():
+    seen = perturbed(torch.ones(400, 6, 2, 16, 16))
+    kept = seen.mean((1, 2, 3, 4))
+    assert 0.3 < kept.mean() < 0.7
+    assert kept.std() > 0.1
+    blank = (seen.sum((2, 3, 4)) == 0).float().mean()
+    assert blank == pytest.approx(0.15, abs=0.03)
+    whole = perturbed(torch.ones(400, 1, 2, 16, 16))
+    assert (whole.sum((1, 2, 3, 4)) > 0).all()
+    silent = (
+        whole[:, 0].amax(1) == 0
+    )  # [B, H, W]: a box takes 7.5 % of a clip on average, a pixel's two channels 12 %
+    assert silent.float().mean() == pytest.approx(0.18, abs=0.04)
+
+
+def test_only_confident_answers_teach():
+    net = student("convnet", width=0.25)
+    average, events = AveragedTeacher(net, 0.9), pairs().events
+    sure = average.logits(events).softmax(1).amax(1)
+    threshold = float(sure.median())
+    torch.manual_seed(1)
+    loss, share = average.loss(net, events, threshold)
+    torch.manual_seed(1)
+    answer = net(perturbed(events)).logits[:, 0]
+    confident = sure >= threshold
+    assert share == confident.float().mean()
+    assert 0 < share < 1
+    expected = kd_loss(answer[confident], average.logits(events)[confident], weight=sure[confident])
+    torch.testing.assert_close(loss, expected)
+    loss, share = average.loss(net, events, 0.999)
+    (20 * loss).backward()
+    assert loss == share == 0
+    assert all((p.grad == 0).all() for p in net.parameters())
+
+
+def test_events_give_statistics_from_the_start_and_targets_later():
+    method, batch = build("mean-teacher", threshold=0.0, start=0.5), pairs()
+    early, late = (method.step(batch, Progress("train", index, 10)) for index in (4, 5))
+    assert set(early.parts) == {"label"}
+    assert set(late.parts) == {"label", "self_training", "confident"}
+    torch.testing.assert_close(late.loss, late.parts["label"] + late.parts["self_training"])
+    late.loss.backward()
+    assert all(p.grad is None for p in method.average.parameters())
+    statistics = []
+    for events in (batch.events, 1 - batch.events):
+        torch.manual_seed(2)
+        method = build("mean-teacher", start=0.5)
+        method.step(replace(batch, events=events), Progress("train", 0, 10))
+        statistics.append(dict(method.student.named_buffers()))
+    assert any(not torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.0}, "`threshold` in"),
+        ({"start": -0.1}, "`start` in"),
+        ({"weight": -1.0}, "`weight` to be at least 0"),
+        ({"weight": float("nan")}, "`weight` to be at least 0"),
+        ({"decay": 1.0}, "`decay` in"),
+    ],
+)
+def test_contradictions_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build("mean-teacher", **options)
