@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evlift.events.stream import EventStream
 from evlift.simulate.noise import add_noise, add_shot_noise
-from evlift.simulate.pixel import FloatArray, PixelState, simulate_frames
+from evlift.simulate.pixel import PixelState, simulate_frames
 
 Range = tuple[float, float]
 
@@ -129,11 +129,3 @@ class EventCamera:
             leak_hz=np.float32(leak) / spread[0],
             shot_hz=shot,
         )
-
-
-def fixed(pair: FloatArray | Range | float) -> Range:
-    """A number as a range of one value; a range stays."""
-    if isinstance(pair, int | float):
-        return (float(pair), float(pair))
-    low, high = pair
-    return (float(low), float(high))
