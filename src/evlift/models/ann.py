@@ -76,13 +76,7 @@ class FrameNet(nn.Module):
         With `taps` the pooled features are the `potential` [B, 1, F'], and the feature map is the `spikes`
         [B, 1, F, h, w], None where the encoder has no such map.
         """
-        wanted = (self.steps, self.channels, *self.input_size)
-        if x.ndim != 5 or tuple(x.shape[1:]) != wanted:
-            raise ValueError(
-                f"Expected `x` to be [B, {', '.join(map(str, wanted))}], but got {list(x.shape)}."
-            )
-        if head not in HEADS:
-            raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
+        check_frames(self, x, head)
         with statistics(self, head):
             # [B, T, C, H, W] → [B, T·C, H, W], or [B·T, C, H, W] where every frame is read alone
             features = self.feature_map(x.flatten(0, 1) if self.shared_time else x.flatten(1, 2))
@@ -110,6 +104,15 @@ class FrameNet(nn.Module):
         return self.parameters()
 
 
+def check_frames(net: Any, x: Tensor, head: str) -> None:
+    """Raise ValueError unless x is [B, T, C, H, W] of the network's `steps`, `channels` and `input_size`."""
+    wanted = (net.steps, net.channels, *net.input_size)
+    if x.ndim != 5 or tuple(x.shape[1:]) != wanted:
+        raise ValueError(f"Expected `x` to be [B, {', '.join(map(str, wanted))}], but got {list(x.shape)}.")
+    if head not in HEADS:
+        raise ValueError(f"Expected `head` to be one of {', '.join(HEADS)}, but got '{head}'.")
+
+
 @MODELS.register("convnet")
 class ConvNet(FrameNet):
     """Three times conv3×3, BN, ReLU with 2×2 max pools between, global average pool, linear (decided here).
@@ -134,7 +137,10 @@ class ConvNet(FrameNet):
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
         self.shared_time = shared_time
-        sizes = [channels * (1 if shared_time else steps), *(max(1, round(c * checked_width(width))) for c in (32, 64, 128))]
+        sizes = [
+            channels * (1 if shared_time else steps),
+            *(max(1, round(c * checked_width(width))) for c in (32, 64, 128)),
+        ]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
             conv = nn.Conv2d(before, after, 3, padding=1, bias=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.models import MODELS, create_model
+from evlift.models.ann import check_frames
 from evlift.models.base import SpikingOutput, State, checked_size
 from evlift.models.reconstruction import Generator
 
@@ -79,6 +80,7 @@ class ReconstructThenRun(nn.Module):
         self, x: Tensor, *, head: str = "event", state: State | None = None, taps: bool = False
     ) -> SpikingOutput:
         """[B, T, C, H, W] → the image network's answer to the reconstructed picture."""
+        check_frames(self, x, head)
         return self.image_model(self.picture(x).unsqueeze(1), head=head, taps=taps)
 
     def strip(self) -> ReconstructThenRun:
