@@ -26,6 +26,7 @@ import yaml
 
 import evlift
 from evlift import api, cli, demo
+from evlift.bench.suite import KNOWN, load_suite, shipped_suites
 from evlift.config import Recipe, parse_recipe, registries
 from evlift.datasets import IMAGES, RECORDINGS
 from evlift.datasets.download import DOWNLOADS
@@ -132,8 +133,9 @@ def test_what_a_page_shows_runs(page, scene, capsys):
             file.write_text(block.text)
             exec(compile(block.text, file, "exec"), module.__dict__)
         if block.language == "yaml":
-            parse_recipe(yaml.safe_load(block.text))
             (scene / "mine.yaml").write_text(block.text)
+            content = yaml.safe_load(block.text)
+            assert load_suite("mine.yaml").entries() if "rows" in content else parse_recipe(content)
         if block.language == "bash":
             for line in block.text.splitlines():
                 run_command(line)
@@ -149,7 +151,8 @@ def run_command(line: str) -> None:
         assert all(target_exists(word) for word in words[1:] if "=" not in word), line
         return
     assert words[0] == "evlift", f"unknown command: {line}"
-    words = words[1:] + (["--embedded", "--steps", "2"] if words[1] == "demo" else [])
+    shortened = {"demo": ["--embedded", "--steps", "2"], "bench": ["--minutes", "0"]}
+    words = words[1:] + shortened.get(words[1], [])
     assert cli.main(words) == 0, line
 
 
@@ -222,6 +225,15 @@ def test_every_option_has_a_table():
 def test_every_registered_name_is_on_its_page(page, registry):
     text = (DOCS / page).read_text("utf-8")
     assert [name for name in registry if f"`{name}`" not in text] == []
+
+
+def test_the_page_of_suites_names_every_key_and_every_shipped_suite():
+    for kind, keys in KNOWN.items():
+        assert {
+            name.strip("`") for row in rows_of(DOCS / "bench.md", kind) for name in row[0].split(", ")
+        } == {*keys}
+    named = {row[0].strip("`") for row in rows_of(DOCS / "bench.md", "shipped suite")}
+    assert named == {path.stem for path in shipped_suites()}
 
 
 def test_the_table_of_formats_in_the_readme():

@@ -239,9 +239,9 @@ def find_suite(source: str | Path) -> Path:
     )
 
 
-def place_name(place: Place) -> str:
+def place_name(place: Place, between: str = ", ") -> str:
     """A place in words: "fold 0, seed 1"."""
-    return ", ".join(f"{_last(field)} {value}" for field, value in place)
+    return between.join(f"{_last(field)} {value}" for field, value in place)
 
 
 def merge(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Overrides:
@@ -315,8 +315,8 @@ def _columns(cell: str, said: Mapping[str, Any]) -> Iterator[Column]:
         for field, value in chosen:
             section, name = field.split(".", 1)
             changes = merge(changes, {section: {name: value}})
-        name = ", ".join([str(cell), *(f"{_last(field)} {value}" for field, value in chosen)])
-        yield Column(name, str(cell), changes, places, tuple(said["rows"]) if "rows" in said else None)
+        heading = ": ".join(filter(None, (str(cell), place_name(chosen, " and "))))
+        yield Column(heading, str(cell), changes, places, tuple(said["rows"]) if "rows" in said else None)
 
 
 def _crossed(varied: Sequence[tuple[tuple[str, ...], list[Any]]]) -> Iterator[Place]:
@@ -358,6 +358,9 @@ def _check_names(suite: Suite, rows: list[str], path: str) -> None:
             raise ConfigError(
                 f"Expected the rows of {path} in {place}, but got '{unknown[0]}'. Known: {', '.join(rows)}."
             )
+    for name in (*rows, *(column.cell for column in suite.columns)):
+        if "," in name:
+            raise ConfigError(f"Expected names of rows and cells without commas in {path}, but got '{name}'.")
     for kind, given in (("judge", suite.judges), ("column", suite.columns)):
         names = [item.name for item in given]
         if len(set(names)) < len(names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +129,7 @@ class Manifest:
         return manifest
 
     def _text(self) -> str:
-        return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in self.rows)
+        return "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in self.rows)
 
 
 @dataclass(frozen=True)
