@@ -49,6 +49,8 @@ class InputOptions:
         negative: simulated pictures are shown as negatives, as N-MNIST's digits were; false for photographs.
         amplitude: smallest and largest extent of the simulated motion in sensor pixels; null for N-MNIST's.
         threshold: smallest and largest contrast threshold of the simulator in log units; null for N-MNIST's.
+        noise: smallest and largest background of the simulator, events a second and pixel; null for its own.
+        leak: smallest and largest leak of the simulator, ON events a second and pixel; null for its own.
         takes: simulated motions a picture in segmentation, which later epochs see again in turn and need not simulate;
             0 for a new one at every step.
         colour: pictures beside the sequences have three channels; false for one, grey.
@@ -72,6 +74,8 @@ class InputOptions:
     negative: bool = True
     amplitude: tuple[float, float] | None = None
     threshold: tuple[float, float] | None = None
+    noise: tuple[float, float] | None = None
+    leak: tuple[float, float] | None = None
     takes: int = 0
     colour: bool = False
     crop_to_events: bool = False

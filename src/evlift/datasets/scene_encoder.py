@@ -104,7 +104,12 @@ class SceneEncoder:
         """What sets pictures in motion where ``encoding="saccade"``."""
         from evlift.simulate import SceneSimulator
 
-        given: dict[str, Any] = {"amplitude_px": self.options.amplitude, "threshold": self.options.threshold}
+        given: dict[str, Any] = {
+            "amplitude_px": self.options.amplitude,
+            "threshold": self.options.threshold,
+            "noise_hz": self.options.noise,
+            "leak_hz": self.options.leak,
+        }
         far = (self.options.amplitude or SceneSimulator.amplitude_px)[1]
         return SceneSimulator(
             motion=self.options.motion,

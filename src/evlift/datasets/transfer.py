@@ -50,7 +50,12 @@ class Encoder:
         self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None
     ) -> None:
         self.options = options
-        given: dict[str, Any] = {"amplitude_px": options.amplitude, "threshold": options.threshold}
+        given: dict[str, Any] = {
+            "amplitude_px": options.amplitude,
+            "threshold": options.threshold,
+            "noise_hz": options.noise,
+            "leak_hz": options.leak,
+        }
         self._simulator = Saccades(
             motion=options.motion,
             sensor_size=sensor_size,

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.losses.adversarial import lsgan_critic_loss, lsgan_generator_loss
+from evlift.losses.distill import kd_loss
 from evlift.methods.base import ParameterGroup
 from evlift.methods.kt import check_weight
-from evlift.methods.teacher import frozen
+from evlift.methods.teacher import Teacher, frozen
 from evlift.models.reconstruction import FakePool, Generator, PatchCritic
 
 Generation = Literal["learned", "physics", "mixed"]
@@ -162,3 +163,17 @@ class Reconstruction(nn.Module):
 def occupancy(events: Tensor) -> Tensor:
     """Share of the pixels [B, C, H, W] that an event touched (more than a twentieth of a full count), a scalar."""
     return (events.detach().amax(dim=1) > 0.05).float().mean()
+
+
+def kept_meaning(teacher: Teacher, picture: Tensor, crafted: Crafted) -> Tensor:
+    """What the teacher reads in a picture and in the one made of its crafted events should agree; trains generators.
+
+    Source: semantic consistency as in MADAN, whose options the configuration matches, around the cycle x → ê → x̃.
+    """
+    learned, simulated = crafted.learned, crafted.simulated_picture
+    with torch.no_grad():
+        seen = teacher(picture).logits
+    again = [] if learned is None else [learned.picture_again]
+    again += [] if simulated is None else [simulated]
+    with frozen(teacher):
+        return torch.stack([kd_loss(teacher(made).logits, seen) for made in again]).mean()

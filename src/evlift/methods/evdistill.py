@@ -24,7 +24,7 @@ from evlift.losses.distill import (
     mutual_loss,
 )
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
-from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, occupancy
+from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, occupancy
 from evlift.methods.kt import check_weight
 from evlift.methods.self_training import AveragedTeacher
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, frozen
@@ -266,6 +266,8 @@ class EvDistill(TaughtMethod):
             return StepOutput(torch.stack(list(parts.values())).sum(), parts, {"events": events})
         crafted = self.reconstruction.craft(picture, flat, simulated)
         parts = self.reconstruction.losses(picture, flat, crafted)
+        if self.weights["dsc"]:
+            parts["meaning"] = self.weights["dsc"] * kept_meaning(self.teacher, picture, crafted)
         joint = progress.phase == "joint"
         with frozen(self.teacher), torch.set_grad_enabled(joint):
             view = self.teacher(crafted.picture)
@@ -326,6 +328,8 @@ class EvDistill(TaughtMethod):
             active = activity_mask(events, radius=4)
             weight = active if weight is None else weight * active
         kd = kd_loss(answer.logits.mean(1), seen.logits, temperature=self.temperature, weight=weight)
+        if weight is not None:
+            kd = kd * weight.mean()  # a few confident answers must not weigh as much as a batch of them
         parts = {"kd": before["kd"] + self.weights["kd"] * kd}
         if self.weights["ag"]:
             parts["ag"] = before["ag"] + self.weights["ag"] * self._graphs(answer, seen)
@@ -343,9 +347,8 @@ class EvDistill(TaughtMethod):
         """DSC: translations keep their meaning for the networks of now; trains the generators alone."""
         said = seen.logits
         if crafted.learned is not None:
-            sequence = crafted.learned.events.unflatten(
-                1, (self.steps, -1)
-            )  # [B, T·C, H, W] → [B, T, C, H, W]
+            # [B, T·C, H, W] → [B, T, C, H, W]
+            sequence = crafted.learned.events.unflatten(1, (self.steps, -1))
             with frozen(self.student):
                 said = self.student(sequence, head="image").logits.mean(1)
         real = answer.logits.mean(1).detach()

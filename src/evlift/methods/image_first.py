@@ -160,7 +160,6 @@ class ReconstructThenRunMethod(Method):
             loss = mean_logit_loss(logits, target)
             return StepOutput(loss, {"teacher": loss})
         picture, events = self.require(batch, "picture", "image")
-        self.student.image_model.eval()
         again = self.student.picture(events)
         loss = F.l1_loss(again, picture)
         return StepOutput(

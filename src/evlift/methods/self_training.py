@@ -59,7 +59,8 @@ class AveragedTeacher(nn.Module):
         weight = confidence_weight(target, threshold=threshold)
         with fixed_statistics(student):  # those of perturbed events are not those of events
             answer = student(perturbed(events), head="event").logits.mean(1)
-        return kd_loss(answer, target, weight=weight), (weight > 0).float().mean()
+        # a few confident answers must not weigh as much as a batch of them
+        return kd_loss(answer, target, weight=weight) * weight.mean(), (weight > 0).float().mean()
 
 
 def perturbed(clips: Tensor) -> Tensor:
