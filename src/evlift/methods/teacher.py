@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from evlift.losses.task import mean_logit_loss
 from evlift.methods.base import ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
 from evlift.models import MODELS, create_model, model_names
-from evlift.models.modes import batch_norms, evaluating
+from evlift.models.modes import evaluating, fixed_statistics
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -177,18 +177,16 @@ def build_teacher(
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """What is computed inside the block sends gradients through `modules`, but moves neither weights nor statistics."""
     wanted = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-    norms = [(layer, layer.momentum) for module in modules for layer in batch_norms(module)]
     for parameter in wanted:
         parameter.requires_grad_(False)
-    for layer, _ in norms:
-        layer.momentum = 0.0
     try:
-        yield
+        with ExitStack() as stack:
+            for module in modules:
+                stack.enter_context(fixed_statistics(module))
+            yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
-        for layer, momentum in norms:
-            layer.momentum = momentum
 
 
 class TaughtMethod(LabelMethod):
