@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from toy_evdistill import Linear
 from toy_pairs import pairs
 
 from evlift.errors import ConfigError
-from evlift.methods.bmr import Reconstruction, occupancy
+from evlift.losses.distill import kd_loss
+from evlift.methods.bmr import Reconstruction, kept_meaning, occupancy
+from evlift.methods.teacher import Teacher
 
 CHANNELS, SIZE = 8, 16
 
@@ -70,6 +73,21 @@ def test_the_losses_are_those_of_the_paper(generation):
     torch.testing.assert_close(losses["adversarial"], 0.5 * fooled)
     torch.testing.assert_close(losses["critics"], judged)
     torch.testing.assert_close(losses["cycle"], 3 * cycle)
+
+
+@pytest.mark.parametrize("generation", ["learned", "mixed", "physics"])
+def test_a_cycle_keeps_what_the_teacher_reads(generation):
+    net, teacher, (picture, events, simulated) = reconstruction(generation), Teacher(Linear()), inputs()
+    crafted = net.craft(picture, events, None if generation == "learned" else simulated)
+    cycles = [] if generation == "physics" else [net.to_picture(net.to_events(picture))]
+    cycles += [] if generation == "learned" else [net.to_picture(simulated)]
+    seen = teacher(picture).logits
+    expected = sum(kd_loss(teacher(again).logits, seen) for again in cycles) / len(cycles)
+    meaning = kept_meaning(teacher, picture, crafted)
+    torch.testing.assert_close(meaning, expected)
+    meaning.backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(p.grad.isfinite().all() for p in net.to_picture.parameters())
 
 
 def test_critics_are_shown_old_samples():

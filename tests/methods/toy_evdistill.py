@@ -20,6 +20,7 @@ TRAINS = {
     "kd": {"S", "G_I", "G_E"},
     "ag": {"S", "G_I", "G_E"},
     "dsc": {"G_I", "G_E"},
+    "meaning": {"G_I", "G_E"},
     "da": {"S"},
     "output_critic": {"D_o"},
     "mutual": {"S", "S_a"},
