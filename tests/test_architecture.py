@@ -50,7 +50,9 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
 
 IMPORT_EXCEPTIONS: dict[tuple[str, str], str] = {}
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "methods/evdistill.py:EvDistill.__init__": "its options, one a line, are the method section of a recipe",
+}
 DEEP_FUNCTIONS: dict[str, str] = {}
 WIDE_FUNCTIONS: dict[str, str] = {}
 
