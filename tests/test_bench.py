@@ -212,6 +212,7 @@ def fake_results(jobs, rng, *, splits=("val",), only=lambda entry: True):
                 names[one["split"]] = [f"{one['split']}{i}" for i in range(30)]
                 right = (rng.random(30) < 0.7).astype(int).tolist()
                 judged[key_of(one)] = {"score": float(np.mean(right)), "metric": "accuracy", "right": right}
+                judged[key_of(one)] |= {"class_mean": 0.5, "confusion": [[1]]}
         result = {
             "digest": job.content["digest"],
             "judged": judged,
@@ -265,9 +266,16 @@ def test_recordings_are_pooled_once_over_folds_and_seeds():
     assert (share, n) == (2.5 / 4, 4)
     assert interval == wilson(2.5, 4)
     assert pooled_text(Value(runs, 5)).endswith("(4 recordings, 3 of 5 runs)")
-    masks = {(): Said(0.5, "mIoU")}
-    assert Value(masks, 1).pooled is None
-    assert pooled_text(Value(masks, 1)) == "0.500 (1)"
+
+
+def test_masks_are_pooled_in_one_confusion_matrix():
+    counts = [[[5, 1], [2, 4]], [[1, 0], [3, 9]]]
+    masks = {(("data.fold", i),): Said(0.5, "mIoU", confusion=count) for i, count in enumerate(counts)}
+    value = Value(masks, 2)
+    assert value.pooled is None
+    assert value.pooled_iou == pytest.approx((6 / 12 + 13 / 19) / 2)
+    assert pooled_text(value) == "0.592 (2 runs)"
+    assert pooled_text(Value({}, 2)) == "not run"
 
 
 def test_what_was_not_run_is_said_not_to_have_been_run(written, tmp_path):
@@ -446,7 +454,8 @@ def test_the_live_table(written, tmp_path):
 def finished(tmp_path_factory):
     """A folder in which the quick form of the suite was run by the command."""
     folder = tmp_path_factory.mktemp("bench")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE, sort_keys=False))
+    rows = {**SUITE["rows"], "image": {"method": "image-model", "split": "source_val"}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({**SUITE, "rows": rows}, sort_keys=False))
     code = main(
         ["bench", str(folder / "tiny.yaml"), "--quick", "--out", str(folder / "out"), "--workers", "2"]
     )
@@ -456,18 +465,25 @@ def finished(tmp_path_factory):
 
 def test_the_command_trains_judges_and_writes_tables(finished):
     text = (finished / "out" / "table.md").read_text()
-    assert "2 of 2 runs are done." in text
+    assert "3 of 3 runs are done." in text
+    assert "image: judged on source_val." in text
+    assert "| image | – |" in text
     assert "not run" not in text
     (events,) = (finished / "out" / "runs").glob("events-only-*")
     result = json.loads((events / "result.json").read_text())
     assert set(result["judged"]) == {"val/full", "val/first300"}
     said = result["judged"]["val/full"]
     assert said["score"] == pytest.approx(np.mean(said["right"]))
+    assert np.trace(said["confusion"]) == sum(said["right"])
     assert len(said["right"]) == len(result["names"]["val"]) == 20
     assert (result["row"], result["cell"], result["place"]) == ("events", "all", {"data.fold": 0})
     assert result["steps"] == 4
     assert result["cost"]["parameters"] > 1000
     assert not (events / "last.ckpt").exists()
+    (image,) = (finished / "out" / "runs").glob("image-model-*")
+    seen = json.loads((image / "result.json").read_text())
+    assert set(seen["judged"]) == {"source_val/full", "source_val/first300"}
+    assert seen["cost"]["macs"] > 0
     (pictures,) = (finished / "out" / "runs").glob("source-only-*")
     judged = json.loads((pictures / "result.json").read_text())["judged"]
     assert {"val/full, adapted", "val/first300, adapted"} < set(judged)
@@ -487,14 +503,14 @@ def test_a_second_call_starts_nothing_and_test_is_judged_from_saved_weights(fini
     with monkeypatch.context() as patch:
         patch.setattr(running, "launch", refuse)
         assert main(command) == 0
-        assert "0 of 2 runs to go" in capsys.readouterr().out
+        assert "0 of 3 runs to go" in capsys.readouterr().out
         assert main([*command, "--table-only"]) == 0
         assert main([*command, "--test", "--table-only"]) == 0
         assert "test: score, pooled" in (out / "table.md").read_text()
         assert main([*command, "--list"]) == 0
-        assert capsys.readouterr().out.count("done    ") == 2
+        assert capsys.readouterr().out.count("done    ") == 3
     weights = {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")}
-    assert len(weights) == 2
+    assert len(weights) == 3
     assert main([*command, "--test", "--rows", "events"]) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("best.safetensors")} == weights
     text = (out / "table.md").read_text()

@@ -15,6 +15,7 @@ from evlift.engine.run import Run
 if TYPE_CHECKING:
     from torch import nn
 
+    from evlift.datasets.base import Batch
     from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
@@ -200,7 +201,7 @@ def evaluate(
 
     Args:
         folder: the run.
-        split: val or test; test is for tables that are final.
+        split: val or test; test is for tables that are final. A network that reads pictures is judged on source_val.
         window: full, saccade or first300; default: the one it was trained on.
         adapt: replace batch statistics by those of the unlabelled training recordings first.
 
@@ -219,22 +220,34 @@ def evaluate(
             raise ConfigError(
                 f"The model {trained.recipe.model['name']} has no batch statistics to adapt. Leave --adapt out."
             )
-    return run_network(trained.network, feeder.evaluation(split, window=window))
+    return run_network(trained.network, _batches(trained, feeder, split, window))
+
+
+def _batches(
+    trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
+) -> Iterator[Batch]:
+    """What a split holds of the kind that the network reads."""
+    from evlift.methods import METHODS
+
+    batches = feeder.evaluation(split, window=window, batch_size=batch_size)
+    reads: str = METHODS[trained.recipe.method["name"]].reads  # type: ignore[attr-defined]
+    return (batch.of_pictures() for batch in batches) if reads == "pictures" else batches
 
 
 def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -> Cost:
     """What one clip costs the network of a finished run: MACs, synaptic operations, firing rates.
 
-    Measured on the first 32 recordings of the split.
+    Measured on the first 32 recordings of the split, or pictures of source_val.
     """
     from evlift.models.cost import measure_cost
 
     trained = open_run(folder)
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
-    batch = next(feeder.evaluation(split, window=window, batch_size=32))
-    if batch.events is None:
-        raise ValueError(f"Expected a split of recordings, but got '{split}'.")
-    return measure_cost(trained.network, batch.events)
+    batch = next(_batches(trained, feeder, split, window, batch_size=32))
+    clips = batch.events if batch.events is not None else batch.image
+    if clips is None:
+        raise ValueError(f"Expected a split of recordings or pictures, but got '{split}'.")
+    return measure_cost(trained.network, clips)
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

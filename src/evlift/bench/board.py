@@ -45,7 +45,7 @@ class Board:
         """Say what became of a run."""
         self.results = Results.read(self.suite, self.jobs)
         found = job.result().get("judged", {})
-        scores = ", ".join(f"{name.split('/')[1]} {one['score']:.3f}" for name, one in found.items())
+        scores = ", ".join(f"{name.removeprefix('val/')} {one['score']:.3f}" for name, one in found.items())
         done = sum(one.done for one in self.jobs)
         line = f"{time.strftime('%H:%M:%S')} {job}: {said}" + (f"; {scores}" if scores else "")
         self.console.print(

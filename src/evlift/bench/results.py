@@ -23,11 +23,15 @@ class Said:
         score: accuracy or mIoU.
         metric: which of them.
         right: 1 or 0 for every recording by name; None for masks.
+        class_mean: mean over the classes of the share that was found.
+        confusion: counts [K, K], row = true class; of samples or of pixels.
     """
 
     score: float
     metric: str
     right: Mapping[str, int] | None = None
+    class_mean: float = math.nan
+    confusion: Sequence[Sequence[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,21 @@ class Value:
     def mean(self) -> float:
         """Mean over the places; NaN without any."""
         return fmean(self.scores) if self.runs else math.nan
+
+    @property
+    def class_mean(self) -> float:
+        """Mean over the places of the mean over the classes."""
+        return fmean(said.class_mean for said in self.runs.values()) if self.runs else math.nan
+
+    @property
+    def pooled_iou(self) -> float | None:
+        """mIoU of masks from one confusion matrix over all places; None for classes."""
+        import numpy as np
+
+        from evlift.engine.metrics import Segmentation
+
+        counts = [said.confusion for said in self.runs.values() if said.metric == "mIoU" and said.confusion]
+        return Segmentation(np.sum(counts, axis=0)).mean_iou if counts else None
 
     @property
     def deviation(self) -> float:
@@ -131,6 +150,8 @@ class Results:
             for entry in job.entries:
                 if entry.row.name != line.removesuffix(ADAPTED) or entry.column.name != column:
                     continue
+                if split == "test" and entry.row.split:
+                    continue
                 planned += 1
                 failure = failure or job.failure
                 said = self._said(job, self._key(entry.row.name, judge, split, adapted))
@@ -151,7 +172,20 @@ class Results:
             return None
         right = said.get("right")
         names = result["names"][key.split("/")[0]]
-        return Said(said["score"], said["metric"], dict(zip(names, right, strict=True)) if right else None)
+        by_name = dict(zip(names, right, strict=True)) if right else None
+        return Said(said["score"], said["metric"], by_name, said["class_mean"], said["confusion"])
+
+    def reference_minus(self, line: str, column: str, judge: str, split: str = "val") -> Difference | None:
+        """The suite's reference minus a line; None where they are not to be compared.
+
+        That is where one of them is not wanted in the column, or is judged on another split than the other.
+        """
+        reference = self.suite.reference
+        splits = {row.split for row in self.suite.rows if row.name in (reference, line.removesuffix(ADAPTED))}
+        if reference in (None, line) or len(splits) > 1:
+            return None
+        ours, theirs = (self.value(name, column, judge, split) for name in (str(reference), line))
+        return self.difference(ours, theirs) if ours.planned and theirs.planned else None
 
     def difference(self, ours: Value, theirs: Value) -> Difference:
         """Ours minus theirs over the places that both have."""

@@ -24,7 +24,7 @@ REPEATS = (
 SECTIONS = ("data", "input", "model", "method", "train")
 KNOWN = {
     "suite": ("title", "plugins", "base", "rows", "cells", "judge", "quick", "reference", "targets"),
-    "row": (*SECTIONS, "adapt", "ignores", "judge"),
+    "row": (*SECTIONS, "adapt", "ignores", "split"),
     "cell": ("vary", "rows", "set"),
     "judge": ("name", "split", "window"),
     "quick": ("set", "cells", "rows", "repeats"),
@@ -60,14 +60,14 @@ class Row:
         adapt: judged once more, as a line of its own, with batch statistics adapted to the unlabelled recordings.
         ignores: fields that change nothing for it, such as data.unlabelled where no recording is learned from; what a
             cell says of them is dropped, so that its runs are shared among cells.
-        judges: its own, in place of the suite's judges of the same name.
+        split: it is judged on, in place of the judges'; source_val for networks that read pictures.
     """
 
     name: str
     changes: Overrides
     adapt: bool = False
     ignores: tuple[str, ...] = ()
-    judges: tuple[Judge, ...] = ()
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,8 @@ class Suite:
         return [(row, adapted) for row in self.rows for adapted in (False, True) if row.adapt or not adapted]
 
     def judges_of(self, row: Row) -> list[Judge]:
-        """The suite's judges, those that the row brings in their place."""
-        own = {judge.name: judge for judge in row.judges}
-        return [own.get(judge.name, judge) for judge in self.judges]
+        """The suite's judges, on the row's split if it has its own."""
+        return [replace(judge, split=row.split or judge.split) for judge in self.judges]
 
     def entries(self) -> list[Entry]:
         """All runs, one repetition of everything first, so that a table whose time runs out is broad."""
@@ -189,7 +188,7 @@ def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
         base=base,
         rows=tuple(rows),
         columns=tuple(columns),
-        judges=tuple(_judge(said) for said in content.get("judge", [{"name": "val"}])),
+        judges=tuple(_judge(said) for said in content.get("judge", [{"name": "as trained"}])),
         reference=content.get("reference"),
         targets=tuple(content.get("targets") or ()),
         plugins=tuple((path.parent / plugin).resolve() for plugin in content.get("plugins", ())),
@@ -281,13 +280,12 @@ def _at(recipe: Recipe, place: Place, ignored: Sequence[str]) -> Recipe:
 def _row(name: str, said: Mapping[str, Any]) -> Row:
     _check_keys(said, "row", f"row '{name}'")
     changes = {section: said[section] for section in SECTIONS if section in said}
-    judges = tuple(_judge(judge) for judge in said.get("judge", ()))
     if said.get("adapt") and "data.unlabelled" in said.get("ignores", ()):
         raise ConfigError(
             f"Row '{name}' adapts its statistics to the unlabelled recordings and cannot ignore data.unlabelled. Take "
             "it out of `ignores`."
         )
-    return Row(str(name), changes, bool(said.get("adapt")), tuple(said.get("ignores", ())), judges)
+    return Row(str(name), changes, bool(said.get("adapt")), tuple(said.get("ignores", ())), said.get("split"))
 
 
 def _judge(said: Mapping[str, Any]) -> Judge:

@@ -62,7 +62,8 @@ def score_table(results: Results, judge: Judge, split: str) -> Table:
     metric = next(
         (said.metric for v in _values(results, judge.name, split) for said in v.runs.values()), "score"
     )
-    said = "pooled, 95 % interval" if split == "test" else "mean ± standard deviation (runs)"
+    pooled = "pooled over the runs" + (", 95 % interval" if metric == "accuracy" else "")
+    said = pooled if split == "test" else "mean ± standard deviation (runs)"
     return Table(f"{judge.name}, {split}: {metric}, {said}", ("row", *columns(results)), tuple(rows))
 
 
@@ -72,11 +73,8 @@ def difference_table(results: Results, judge: Judge, split: str) -> Table:
     for line in lines(results):
         if line == reference:
             continue
-        shown = []
-        for column in columns(results):
-            ours, theirs = (results.value(name, column, judge.name, split) for name in (reference, line))
-            planned = ours.planned and theirs.planned
-            shown.append(difference_text(results.difference(ours, theirs)) if planned else NOT_PLANNED)
+        gains = [results.reference_minus(line, column, judge.name, split) for column in columns(results)]
+        shown = [NOT_PLANNED if gain is None else difference_text(gain) for gain in gains]
         rows.append((line, *shown))
     header = (f"{reference} minus", *columns(results))
     return Table(f"{judge.name}, {split}: paired differences to {reference}", header, tuple(rows))
@@ -88,7 +86,17 @@ def cost_table(results: Results) -> Table:
     for row in results.suite.rows:
         spent = results.spent(row.name)
         numbers = (spent[name] for name in ("steps", "samples", "seconds", "parameters", "macs", "synops"))
-        rows.append((row.name, *(NOT_RUN if math.isnan(number) else f"{number:,.0f}" for number in numbers)))
+        rows.append(
+            (
+                row.name,
+                *(
+                    (NOT_PLANNED if spent["steps"] > 0 else NOT_RUN)
+                    if math.isnan(number)
+                    else f"{number:,.0f}"
+                    for number in numbers
+                ),
+            )
+        )
     header = ("row", "steps", "samples", "seconds", "parameters", "MACs a clip", "synaptic operations a clip")
     return Table("Cost of a run and of its network", header, tuple(rows))
 
@@ -138,7 +146,8 @@ def pooled_text(value: Value) -> str:
     """A cell of test: "0.912 [0.893, 0.928] (1000 recordings)"."""
     pooled = value.pooled
     if pooled is None:
-        return score_text(value)
+        iou = value.pooled_iou
+        return score_text(value) if iou is None else f"{iou:.3f} ({len(value.runs)} runs)"
     share, n, (low, high) = pooled
     missing = "" if len(value.runs) == value.planned else f", {len(value.runs)} of {value.planned} runs"
     return f"{share:.3f} [{low:.3f}, {high:.3f}] ({n} recordings{missing})"
@@ -175,6 +184,7 @@ def summary(results: Results) -> list[str]:
         said.append(
             f"Training took {hours:.2f} hours in all, summed over the runs, on {' and '.join(sorted(machines))}."
         )
+    said += [f"{row.name}: judged on {row.split}." for row in results.suite.rows if row.split]
     failed = {job: job.failure for job in results.jobs if job.failure}
     said += [f"Failed: {job}: {failure}" for job, failure in failed.items()]
     said += [f"Not run: {job}" for job in results.jobs if not job.done and job not in failed]
@@ -195,9 +205,7 @@ def records(results: Results) -> list[dict[str, Any]]:
 def record(results: Results, line: str, column: str, judge: str, *, split: str) -> dict[str, Any]:
     """All that is known of one cell of a table; None for what is not."""
     value = results.value(line, column, judge, split)
-    reference = results.suite.reference
-    against = results.value(reference, column, judge, split) if reference and reference != line else None
-    gain = results.difference(against, value) if against else Difference(())
+    gain = results.reference_minus(line, column, judge, split) or Difference(())
     pooled = value.pooled
     said: dict[str, Any] = {
         "row": line,
@@ -206,6 +214,8 @@ def record(results: Results, line: str, column: str, judge: str, *, split: str) 
         "split": split,
         "metric": next((one.metric for one in value.runs.values()), None),
         "mean": value.mean,
+        "class_mean": value.class_mean,
+        "pooled_iou": value.pooled_iou,
         "deviation": value.deviation,
         "runs": len(value.runs),
         "planned": value.planned,

@@ -133,7 +133,7 @@ def judge(job: Mapping[str, Any], run: Run) -> None:
         result["judged"][key_of(judgement)] = what_was_said(evaluation)
         write_json(run.folder / RESULT, result)
     if "cost" not in result:
-        result["cost"] = _cost(run)
+        result["cost"] = _cost(run, job["judgements"][0]["split"])
         write_json(run.folder / RESULT, result)
 
 
@@ -143,19 +143,21 @@ def what_was_said(evaluation: Any) -> dict[str, Any]:
         "score": evaluation.score,
         "metric": evaluation.metric,
         "samples": len(evaluation.names),
+        "class_mean": evaluation.metrics.class_mean,
         "per_class": [None if value != value else float(value) for value in evaluation.metrics.per_class],
+        "confusion": evaluation.metrics.confusion.tolist(),
     }
     if evaluation.metric == "accuracy":
         said["right"] = (evaluation.predicted == evaluation.target).astype(int).tolist()
     return said
 
 
-def _cost(run: Run) -> dict[str, Any]:
+def _cost(run: Run, split: str) -> dict[str, Any]:
     """Parameters, MACs and synaptic operations of one clip; what could not be measured says why."""
     from evlift import api
 
     try:
-        spent = api.cost(run.folder)
+        spent = api.cost(run.folder, split=split)
     except Exception as error:  # a network of somebody else's that cannot be counted must not cost a row
         return {"error": f"{type(error).__name__}: {error}"}
     return {name: getattr(spent, name) for name in ("parameters", "macs", "synops", "dense_macs")}
