@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from evlift.augment import Geometry, RandomGeometry, drop_events
 from evlift.datasets.base import Batch
@@ -100,15 +100,22 @@ class Encoder:
     def pair(
         self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
     ) -> tuple[Tensor, Tensor]:
-        """The sequence [T, 2, H, W] of a picture, and its :meth:`view` under the same geometry."""
-        sequence, geometry = self._sequence(picture, rng, augment=augment, window=window)
-        return sequence, geometry(self.view(picture))
+        """The sequence [T, 2, H, W] of a picture, and its :meth:`view` where it lay on average, under one geometry."""
+        if self.options.encoding == "constant":
+            sequence, geometry = self._sequence(picture, rng, augment=augment, window=window)
+            return sequence, geometry(self.view(picture))
+        stream, times, poses = self._simulator.record(picture, rng)
+        read = select_window(self._thinned(stream, rng) if augment else stream, window, rng)
+        sequence, geometry = self._moved(self.frames(read), rng, augment)
+        shown = (times >= read.t[0]) & (times <= read.t[-1]) if len(read) else times >= 0
+        place = poses[shown if shown.any() else slice(None), :2].mean(axis=0)
+        return sequence, geometry(shifted(self.view(picture), place * self.options.size / self.sensor_size))
 
     def view(self, picture: NDArray[np.uint8]) -> Tensor:
         """[P, H, W] in 0..1: a picture [H', W'(, 3)] as large on the sensor as the simulator shows it, at rest."""
         shown = picture if picture.ndim == 3 else picture[:, :, None]
         if not self.options.colour and shown.shape[2] == 3:
-            shown = shown @ np.float32([0.299, 0.587, 0.114])[:, None]
+            shown = shown @ np.array([[0.299], [0.587], [0.114]], np.float32)
         channels = 3 if self.options.colour else 1
         x = torch.from_numpy(shown.astype(np.float32) / 255).permute(2, 0, 1)  # [H', W', P] → [P, H', W']
         margin = 2 * self._simulator.margin
@@ -121,15 +128,21 @@ class Encoder:
         top, left = ((size - old) // 2 for size, old in zip(self.options.size, room, strict=True))
         bottom, right = self.options.size[0] - room[0] - top, self.options.size[1] - room[1] - left
         x = pad(x, (left, right, top, bottom), mode="replicate")
+        x = shifted(x, np.array([bottom - top, right - left]) / 2)  # an odd rest
         return x.expand(channels, *x.shape[1:]).contiguous()
 
     def _events(
         self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str
     ) -> tuple[Tensor, Geometry]:
-        if augment and self.options.drop:
-            stream = drop_events(stream, rng.uniform(0, self.options.drop), rng)
+        stream = self._thinned(stream, rng) if augment else stream
         frames = self.frames(select_window(stream, window, rng))  # [T, 2, H, W]
         return self._moved(frames, rng, augment)
+
+    def _thinned(self, stream: EventStream, rng: np.random.Generator) -> EventStream:
+        """The stream less a random share of its events, if the recipe drops any."""
+        if not self.options.drop:
+            return stream
+        return drop_events(stream, rng.uniform(0, self.options.drop), rng)
 
     def _sequence(
         self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
@@ -149,6 +162,17 @@ class Encoder:
         """One random shift, flip, rotation and zoom of all frames [..., H, W]; none without `augment`."""
         geometry = self._geometry.sample(rng, self.options.size) if augment else self._still
         return frames if geometry == self._still else geometry(frames), geometry
+
+
+def shifted(picture: Tensor, offset: NDArray[np.float64]) -> Tensor:
+    """A picture [P, H, W] moved by `offset` (down, right) pixels, bilinear, edges repeated."""
+    if not offset.any():
+        return picture
+    height, width = picture.shape[-2:]
+    down, right = (float(value) for value in offset)
+    turn = torch.tensor([[1, 0, -2 * right / width], [0, 1, -2 * down / height]], dtype=torch.float32)
+    grid = affine_grid(turn[None], [1, *picture.shape], align_corners=False)
+    return grid_sample(picture[None], grid, padding_mode="border", align_corners=False)[0]
 
 
 def select_window(stream: EventStream, window: str, rng: np.random.Generator) -> EventStream:
@@ -271,7 +295,7 @@ class Feeder:
                     [self._view(int(i), rng) for i, rng in zip(chosen, generators, strict=True)]
                 )
             }
-        options = {"augment": True, "window": self.options.window}
+        options: dict[str, Any] = {"augment": True, "window": self.options.window}
         pictures = ((self.task.source.load(int(i)), rng) for i, rng in zip(chosen, generators, strict=True))
         if not self.method.uses_pictures:
             return parts | {

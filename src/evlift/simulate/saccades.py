@@ -85,11 +85,17 @@ class Saccades(EventCamera):
 
     def __call__(self, picture: NDArray[Any], rng: np.random.Generator) -> EventStream:
         """Events of `picture` [H', W'] or [H', W', 3], uint8 or float in 0..1; all randomness comes from `rng`."""
+        return self.record(picture, rng)[0]
+
+    def record(
+        self, picture: NDArray[Any], rng: np.random.Generator
+    ) -> tuple[EventStream, NDArray[np.int64], FloatArray]:
+        """As the call, with times [N] µs and poses [N, 2] or [N, 4] (down, right in pixels first) on the way."""
         times = np.arange(0, self.duration_us + self.step_us, self.step_us).clip(max=self.duration_us)
         motion: Callable[..., FloatArray] = MOTIONS[self.motion]
         poses = motion(times, self.duration_us, rng) * rng.uniform(*self.amplitude_px)  # [N, 2] or [N, 4]
         frames = self._frames(grey(np.asarray(picture)), poses, rng)  # [N, H, W]
-        return self.draw(self.sensor_size, rng).watch(frames, times, rng)[0]
+        return self.draw(self.sensor_size, rng).watch(frames, times, rng)[0], times, poses
 
     def _frames(
         self, picture: NDArray[Any], poses: FloatArray, rng: np.random.Generator
