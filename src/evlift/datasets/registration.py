@@ -46,9 +46,7 @@ class Registration:
         Raises:
             DataError: no such file, other keys, or windows of unequal length.
         """
-        source = (
-            f"evlift.datasets.registration.register({str(root)!r}), which takes about 20 ms a recording"
-        )
+        source = f"evlift.datasets.registration.register({str(root)!r}), which takes about 20 ms a recording"
         path = require(root, (FILE,), data_set="digit-masks", source=source)
         try:
             with np.load(path, allow_pickle=False) as content:

@@ -64,25 +64,23 @@ class AveragedTeacher(nn.Module):
 
 
 def perturbed(clips: Tensor) -> Tensor:
-    """Clips [B, T, C, H, W] with pixels dropped at a random rate, a box and some time steps blanked.
+    """Clips [B, T, C, H, W] with up to 30 % of their pixels dropped and a small box blanked.
 
-    Everything lies where it lay, so that masks still hold. Decided here.
+    Everything lies where it lay, so that masks still hold. Decided here: dropping up to 60 %, larger boxes and whole
+    steps cost 3 points of accuracy on N-MNIST, measured by one run each.
     """
-    batch, steps, _, height, width = clips.shape
+    batch, _, _, height, width = clips.shape
     device = clips.device
-    kept = 1 - 0.6 * torch.rand(batch, 1, 1, 1, 1, device=device)
+    kept = 1 - 0.3 * torch.rand(batch, 1, 1, 1, 1, device=device)
     mask = torch.rand(clips.shape, device=device) < kept
     corner = torch.rand(batch, 2, device=device)
-    side = 0.15 + 0.25 * torch.rand(batch, 2, device=device)
+    side = 0.1 + 0.1 * torch.rand(batch, 2, device=device)
     rows = torch.arange(height, device=device) / height
     columns = torch.arange(width, device=device) / width
     in_rows = (rows >= corner[:, :1]) & (rows < corner[:, :1] + side[:, :1])  # [B, H]
     in_columns = (columns >= corner[:, 1:]) & (columns < corner[:, 1:] + side[:, 1:])  # [B, W]
     box = in_rows[:, :, None] & in_columns[:, None, :]  # [B, H, W]
-    mask &= ~box[:, None, None]
-    if steps > 1:
-        mask &= torch.rand(batch, steps, 1, 1, 1, device=device) < 0.85
-    return clips * mask
+    return clips * (mask & ~box[:, None, None])
 
 
 @METHODS.register("mean-teacher")
@@ -119,7 +117,7 @@ class MeanTeacher(LabelMethod):
         student: nn.Module,
         *,
         weight: float = 1.0,
-        threshold: float = 0.9,
+        threshold: float = 0.8,
         decay: float = 0.99,
         start: float = 0.2,
         tet: bool = True,
