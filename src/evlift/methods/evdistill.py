@@ -88,7 +88,7 @@ class EvDistill(TaughtMethod):
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the joint phase before it sets in.
-        generator_width, generator_blocks: of both generators.
+        generator_width, generator_blocks: of both generators; the critic of scores is twice as wide.
         generator_lr: of generators and critics.
         tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
         tet_lambda: as there.
@@ -186,7 +186,7 @@ class EvDistill(TaughtMethod):
             if bmr
             else None
         )
-        self.output_critic = self._output_critic()
+        self.output_critic = self._output_critic(2 * generator_width)
         self.average = AveragedTeacher(student, 0.99) if averaged else None
         self.frame_student = deepcopy(self.teacher).requires_grad_() if mutual else None
 
@@ -225,9 +225,9 @@ class EvDistill(TaughtMethod):
         if self.matching == "features":
             feature_map(answer)
 
-    def _output_critic(self) -> nn.Module | None:
+    def _output_critic(self, width: int) -> nn.Module | None:
         if self.matching == "scores":
-            return ScoreCritic(self.student.classes)
+            return ScoreCritic(self.student.classes, width=width)
         if self.matching == "features":
             return VectorCritic(self.student.features)
         return None
