@@ -13,7 +13,7 @@ from toy_pairs import build, pairs, student
 from evlift.errors import ConfigError
 from evlift.losses.distill import kd_loss
 from evlift.methods import Progress
-from evlift.methods.self_training import AveragedTeacher, perturbed
+from evlift.methods.self_training import AveragedTeacher, distil_own, perturbed
 
 
 def test_the_average_follows_quickly_at_first_and_then_slowly():
@@ -71,7 +71,7 @@ def test_only_confident_answers_teach():
     sure = average.logits(events).softmax(1).amax(1)
     threshold = float(sure.median())
     torch.manual_seed(1)
-    loss, share = average.loss(net, events, threshold)
+    loss, share = distil_own(average.logits(events), net, events, threshold)
     torch.manual_seed(1)
     answer = net(perturbed(events)).logits[:, 0]
     confident = sure >= threshold
@@ -79,7 +79,7 @@ def test_only_confident_answers_teach():
     assert 0 < share < 1
     each = [kd_loss(a[None], t[None]) for a, t in zip(answer, average.logits(events), strict=True)]
     torch.testing.assert_close(loss, (torch.stack(each) * sure * confident).mean())
-    loss, share = average.loss(net, events, 0.999)
+    loss, share = distil_own(average.logits(events), net, events, 0.999)
     (20 * loss).backward()
     assert loss == share == 0
     assert all((p.grad == 0).all() for p in net.parameters())

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.losses.adversarial import lsgan_critic_loss, lsgan_generator_loss
-from evlift.losses.distill import kd_loss
+from evlift.losses.distill import class_histogram, entropy, kd_loss
 from evlift.methods.base import ParameterGroup
 from evlift.methods.kt import check_weight
-from evlift.methods.teacher import Teacher, frozen
+from evlift.methods.teacher import Seen, Teacher, frozen
 from evlift.models.reconstruction import FakePool, Generator, PatchCritic
 
 Generation = Literal["learned", "physics", "mixed"]
@@ -177,3 +177,12 @@ def kept_meaning(teacher: Teacher, picture: Tensor, crafted: Crafted) -> Tensor:
     again += [] if simulated is None else [simulated]
     with frozen(teacher):
         return torch.stack([kd_loss(teacher(made).logits, seen) for made in again]).mean()
+
+
+def watch(view: Seen, crafted: Crafted, events: Tensor) -> dict[str, Tensor]:
+    """Scalars that show a collapse: classes seen in crafted pictures, pixels touched by crafted events."""
+    return {
+        "teacher_entropy": entropy(class_histogram(view.logits.detach())),
+        "occupancy_real": occupancy(events),
+        "occupancy_crafted": occupancy(crafted.events),
+    }

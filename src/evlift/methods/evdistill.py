@@ -16,17 +16,15 @@ from evlift.losses.distill import (
     activity_mask,
     affinity_loss,
     class_distribution_loss,
-    class_histogram,
     confidence_weight,
     consistency_loss,
-    entropy,
     kd_loss,
     mutual_loss,
 )
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
-from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, occupancy
+from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.kt import check_weight
-from evlift.methods.self_training import AveragedTeacher
+from evlift.methods.self_training import AveragedTeacher, distil_own
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, frozen
 from evlift.models.modes import evaluating
 from evlift.models.reconstruction import ScoreCritic, VectorCritic
@@ -82,7 +80,8 @@ class EvDistill(TaughtMethod):
         adversarial: weight of the generators' GAN losses.
         cycle: weight of their cycle.
         kd_to_generator: factor on the gradient of P2 into G_I.
-        confidence: P2 counts locations in proportion to the teacher's probability, none below this; 0 counts all alike.
+        confidence: P2 counts locations in proportion to the teacher's probability, none below this, and with `averaged`
+            none where the averaged student says another class; 0 counts all alike.
         active_only: P2 of a segmentation counts only pixels within 4 of an event.
         mutual: weight of mutual distillation with aligned frames.
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
@@ -289,8 +288,9 @@ class EvDistill(TaughtMethod):
         on_crafted = self.student(partner, head="image", taps=True)
         on_real = self.student(events, head="event", taps=True)
         parts = self._anchored_by_images(batch, seen, on_crafted)
+        own = None if self.average is None else self.average.logits(events)
         if crafted is not None and view is not None:
-            parts |= self._anchored_by_events(events, view, on_real, parts)
+            parts |= self._anchored_by_events(view, on_real, parts, self._trust(events, view, own))
             if self.weights["dsc"]:
                 parts["dsc"] = self._consistency(seen, view, crafted, on_real)
         parts |= self._match(seen, on_crafted, on_real, progress)
@@ -300,8 +300,8 @@ class EvDistill(TaughtMethod):
             (frame,) = self.require(batch, "frame")
             seen = self.frame_student(frame)
             parts["mutual"] = self.weights["mutual"] * mutual_loss(on_real.logits.mean(1), seen.logits)
-        if self.average is not None and progress.fraction >= self.averaged_start:
-            loss, _ = self.average.loss(self.student, events, self.averaged_threshold)
+        if own is not None and progress.fraction >= self.averaged_start:
+            loss, _ = distil_own(own, self.student, events, self.averaged_threshold)
             parts["averaged"] = self.weights["averaged"] * loss
         return parts
 
@@ -317,16 +317,22 @@ class EvDistill(TaughtMethod):
             parts["ag"] = self.weights["ag"] * self._graphs(answer, seen)
         return parts
 
+    def _trust(self, events: Tensor, view: Seen, own: Tensor | None) -> Tensor | None:
+        """How much each answer T(x̂) counts in P2, [B, ...]; None where all count alike."""
+        weight = confidence_weight(view.logits, threshold=self.confidence) if self.confidence else None
+        if self.active_only:
+            active = activity_mask(events, radius=4)
+            weight = active if weight is None else weight * active
+        if weight is not None and own is not None:
+            weight = weight * (view.logits.argmax(1) == own.argmax(1))
+        return weight
+
     def _anchored_by_events(
-        self, events: Tensor, view: Seen, answer: Any, before: dict[str, Tensor]
+        self, view: Seen, answer: Any, before: dict[str, Tensor], weight: Tensor | None
     ) -> dict[str, Tensor]:
         """P2: S(e) and T(x̂) meet; G_I feels it, scaled. Adds to the sums `before` of P1."""
         features = None if view.features is None else scale_gradient(view.features, self.kd_to_generator)
         seen = Seen(scale_gradient(view.logits, self.kd_to_generator), features)
-        weight = confidence_weight(seen.logits, threshold=self.confidence) if self.confidence else None
-        if self.active_only:
-            active = activity_mask(events, radius=4)
-            weight = active if weight is None else weight * active
         kd = kd_loss(answer.logits.mean(1), seen.logits, temperature=self.temperature, weight=weight)
         if weight is not None:
             kd = kd * weight.mean()  # a few confident answers must not weigh as much as a batch of them
@@ -389,12 +395,3 @@ def feature_map(answer: Any) -> Tensor:
             "Set method.ag to 0 and choose another matching."
         )
     return answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]
-
-
-def watch(view: Seen, crafted: Crafted, events: Tensor) -> dict[str, Tensor]:
-    """Scalars that show a collapse: classes seen in crafted pictures, pixels touched by crafted events."""
-    return {
-        "teacher_entropy": entropy(class_histogram(view.logits.detach())),
-        "occupancy_real": occupancy(events),
-        "occupancy_crafted": occupancy(crafted.events),
-    }

@@ -53,14 +53,26 @@ class AveragedTeacher(nn.Module):
         self.network.eval()
         return self.network(events, head="event").logits.mean(1).float()
 
-    def loss(self, student: nn.Module, events: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Distillation of its own answers into the student on perturbed events: (loss, share of confident answers)."""
-        target = self.logits(events)
-        weight = confidence_weight(target, threshold=threshold)
-        with fixed_statistics(student):  # those of perturbed events are not those of events
-            answer = student(perturbed(events), head="event").logits.mean(1)
-        # a few confident answers must not weigh as much as a batch of them
-        return kd_loss(answer, target, weight=weight) * weight.mean(), (weight > 0).float().mean()
+
+def distil_own(
+    answers: Tensor, student: nn.Module, events: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Distillation of an averaged student's answers into the student on perturbed events.
+
+    Args:
+        answers: logits of :meth:`AveragedTeacher.logits` for `events`.
+        student: in training mode.
+        events: [B, T, C, H, W].
+        threshold: answers below this probability do not count.
+
+    Returns:
+        The loss, and the share of answers that count.
+    """
+    weight = confidence_weight(answers, threshold=threshold)
+    with fixed_statistics(student):  # those of perturbed events are not those of events
+        said = student(perturbed(events), head="event").logits.mean(1)
+    # a few confident answers must not weigh as much as a batch of them
+    return kd_loss(said, answers, weight=weight) * weight.mean(), (weight > 0).float().mean()
 
 
 def perturbed(clips: Tensor) -> Tensor:
@@ -147,7 +159,7 @@ class MeanTeacher(LabelMethod):
             self.student(events, head="event")  # its batch statistics
         if progress.fraction < self.start:
             return StepOutput(label, parts, {"events": events})
-        unlabelled, confident = self.average.loss(self.student, events, self.threshold)
+        unlabelled, confident = distil_own(self.average.logits(events), self.student, events, self.threshold)
         parts |= {"self_training": unlabelled, "confident": confident}
         return StepOutput(label + self.weight * unlabelled, parts, {"events": events})
 
