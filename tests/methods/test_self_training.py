@@ -50,19 +50,14 @@ def test_perturbed_clips_lose_events_and_move_none(steps, height, width, seed):
     assert torch.equal(seen, torch.where(seen == 0, 0.0, clips))
 
 
-def test_a_perturbation_drops_pixels_boxes_and_steps():
+def test_a_perturbation_drops_pixels_and_a_box():
     seen = perturbed(torch.ones(400, 6, 2, 16, 16))
     kept = seen.mean((1, 2, 3, 4))
-    assert 0.3 < kept.mean() < 0.7
-    assert kept.std() > 0.1
-    blank = (seen.sum((2, 3, 4)) == 0).float().mean()
-    assert blank == pytest.approx(0.15, abs=0.03)
-    whole = perturbed(torch.ones(400, 1, 2, 16, 16))
-    assert (whole.sum((1, 2, 3, 4)) > 0).all()
-    silent = (
-        whole[:, 0].amax(1) == 0
-    )  # [B, H, W]: a box takes 7.5 % of a clip on average, a pixel's two channels 12 %
-    assert silent.float().mean() == pytest.approx(0.18, abs=0.04)
+    assert 0.75 < kept.mean() < 0.9  # half of 30 % of the pixels, and a small box
+    assert kept.std() > 0.05
+    blank = (seen.sum((1, 2)) == 0).float().mean((1, 2))  # pixels without an event in any step
+    assert ((0 < blank) & (blank < 0.15)).float().mean() > 0.95
+    assert (seen.sum((2, 3, 4)) > 0).all()  # no step is lost
 
 
 def test_only_confident_answers_teach():
