@@ -56,7 +56,8 @@ def test_a_perturbation_drops_pixels_and_a_box():
     assert 0.75 < kept.mean() < 0.9  # half of 30 % of the pixels, and a small box
     assert kept.std() > 0.05
     blank = (seen.sum((1, 2)) == 0).float().mean((1, 2))  # pixels without an event in any step
-    assert ((0 < blank) & (blank < 0.15)).float().mean() > 0.95
+    assert 0.005 < blank.mean() < 0.05
+    assert blank.max() < 0.1
     assert (seen.sum((2, 3, 4)) > 0).all()  # no step is lost
 
 
