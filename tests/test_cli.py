@@ -38,6 +38,14 @@ def test_help_of_a_recipe_lists_its_fields(capsys):
     assert "--train.steps" in said
 
 
+def test_help_of_a_recipe_follows_its_flags_and_needs_the_names_of_its_sections(tmp_path, capsys):
+    assert main(["train", "tmkt-digits", "--method.name", "evdistill", "--help"]) == 0
+    assert "--method.reconstruction_share" in capsys.readouterr().out
+    (tmp_path / "part.yaml").write_text("data: {name: digits}\nmodel: {name: scnn}\nmethod: kt\n")
+    assert main(["train", str(tmp_path / "part.yaml"), "--help"]) == 2
+    assert "`method:` with a `name:`" in capsys.readouterr().err
+
+
 def test_wrong_arguments_exit_with_2(capsys):
     assert main(["train", "no-such-recipe"]) == 2
     assert "shipped recipe: " in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.config import Recipe, check_range, parse_recipe
 from evlift.engine.run import Run
+from evlift.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,12 +88,12 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
 
     options: dict[str, Any] = {**recipe.model, "classes": classes}
     known = inspect.signature(MODELS[recipe.model["name"]]).parameters
-    reads_pictures = METHODS[recipe.method["name"]].reads == "pictures"  # type: ignore[attr-defined]
+    of_pictures = reads_pictures(recipe)
     filled = {
         "input_size": recipe.input.size,
-        "channels": picture_channels(recipe) if reads_pictures else 2,
+        "channels": picture_channels(recipe) if of_pictures else 2,
         "picture_channels": picture_channels(recipe),
-        "steps": 1 if reads_pictures else recipe.input.steps,
+        "steps": 1 if of_pictures else recipe.input.steps,
         "image_head": METHODS[recipe.method["name"]].image_head and not inference,  # type: ignore[attr-defined]
     }
     if inference and "separate_bn" in known:
@@ -102,8 +103,13 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
 
 
 def build_method(recipe: Recipe, task: TransferTask) -> Method:
-    """The method that a recipe names, around a fresh student."""
+    """The method that a recipe names, around a fresh student.
+
+    Raises:
+        ConfigError: a network for another task than the data's, or options that contradict each other.
+    """
     from evlift.methods import create_method, method_options
+    from evlift.models import check_task
 
     options = dict(recipe.method)
     name = options.pop("name")
@@ -111,7 +117,22 @@ def build_method(recipe: Recipe, task: TransferTask) -> Method:
     options |= {option: value for option, value in filled.items() if option in method_options(name)}
     if isinstance(options.get("teacher"), str) and Path(options["teacher"], "config.yaml").is_file():
         options["teacher"] = trained_teacher(options["teacher"], recipe, task)
-    return create_method(name, build_network(recipe, len(task.classes)), **options)
+    network = build_network(recipe, len(task.classes))
+    check_task(network, "segmentation" if task.segments else "recognition")
+    method = create_method(name, network, **options)
+    if method.simulates and recipe.input.encoding != "saccade":
+        raise ConfigError(
+            f"Expected input.encoding='saccade' for {name}, which learns from simulated events here, but got "
+            f"'{recipe.input.encoding}'."
+        )
+    return method
+
+
+def reads_pictures(recipe: Recipe) -> bool:
+    """Whether the recipe's student is a network for pictures."""
+    from evlift.methods import METHODS
+
+    return METHODS[recipe.method["name"]].reads == "pictures"  # type: ignore[attr-defined]
 
 
 def picture_channels(recipe: Recipe) -> int:
@@ -123,17 +144,16 @@ def trained_teacher(folder: str | Path, recipe: Recipe, task: TransferTask) -> T
     """The image network of a finished run as a teacher.
 
     Raises:
-        DataError: the run reads events, or other classes, or pictures of another kind.
+        DataError: the run reads events, or other classes, or pictures of another kind or of objects that judge here.
     """
-    from evlift.errors import DataError
-    from evlift.methods import METHODS
+    from evlift.datasets.manifest import Manifest
     from evlift.methods.teacher import Teacher
 
     trained = open_run(folder)
-    name = trained.recipe.method["name"]
-    if METHODS[name].reads != "pictures":  # type: ignore[attr-defined]
+    if not reads_pictures(trained.recipe):
         raise DataError(
-            f"Expected a teacher that reads pictures, but {folder} was trained by '{name}'. Use 'image-model'."
+            f"Expected a teacher that reads pictures, but {folder} was trained by "
+            f"'{trained.recipe.method['name']}'. Use 'image-model'."
         )
     mapped = recipe.method.get("teacher_map")
     if not mapped and trained.classes != task.classes:
@@ -143,6 +163,13 @@ def trained_teacher(folder: str | Path, recipe: Recipe, task: TransferTask) -> T
         )
     if picture_channels(trained.recipe) != picture_channels(recipe):
         raise DataError(f"Expected input.colour as in {folder}, but got {recipe.input.colour}.")
+    judged = frozenset((*task.val.object_ids, *task.test.object_ids)) - task.source.objects
+    seen = sorted(judged & Manifest.load(trained.run.manifest).objects("source"))
+    if seen:
+        raise DataError(
+            f"Expected a teacher that has not seen what judges here, but {folder} learned from {len(seen)} objects of "
+            f"val and test, such as '{seen[0]}'. Train it on the same fold."
+        )
     return Teacher(trained.network, trained=True, size=trained.recipe.input.size, class_map=mapped)
 
 
@@ -206,12 +233,14 @@ def evaluate(
         adapt: replace batch statistics by those of the unlabelled training recordings first.
 
     Raises:
-        DataError: no such run; ConfigError: `adapt` for a network without batch normalisation.
+        DataError: no such run.
+        ConfigError: `adapt` for a network without batch normalisation, or recordings for one that reads pictures.
     """
     from evlift.engine.evaluate import adapt_statistics, run_network
-    from evlift.errors import ConfigError
 
     trained = open_run(folder)
+    if adapt and reads_pictures(trained.recipe):
+        raise ConfigError(f"{folder} reads pictures, not the recordings to adapt to. Leave --adapt out.")
     task = create_task(trained.recipe)
     feeder = evaluation_feeder(trained, task)
     if adapt:
@@ -227,11 +256,15 @@ def _batches(
     trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
 ) -> Iterator[Batch]:
     """What a split holds of the kind that the network reads."""
-    from evlift.methods import METHODS
 
+    of_pictures = reads_pictures(trained.recipe)
+    if of_pictures and split != "source_val":
+        raise ConfigError(
+            f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}'. Give "
+            "--split source_val."
+        )
     batches = feeder.evaluation(split, window=window, batch_size=batch_size)
-    reads: str = METHODS[trained.recipe.method["name"]].reads  # type: ignore[attr-defined]
-    return (batch.of_pictures() for batch in batches) if reads == "pictures" else batches
+    return (batch.of_pictures() for batch in batches) if of_pictures else batches
 
 
 def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -> Cost:
@@ -316,19 +349,21 @@ def predict(
         format: of the file, where it cannot be told from its content.
 
     Raises:
-        DataError: no such run, or a recording without events; ConfigError: a window length under 1.
+        DataError: no such run, or a recording without events.
+        ConfigError: a window length under 1, or a network that gives no class a window.
     """
     import numpy as np
     import torch
 
     from evlift.datasets.transfer import Encoder
-    from evlift.errors import DataError
     from evlift.events.filters import resize
 
     for name, length in (("duration_us", duration_us), ("n_events", n_events)):
         if length is not None:
             check_range(name, length, 1)
     trained = open_run(folder)
+    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
+        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
     height, width = trained.record["sensor_size"]
     encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
     reader = _reader_for(recording, (height, width), format)

@@ -110,9 +110,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
     parser.add_argument(
         "--split",
-        choices=["val", "test"],
+        choices=["val", "test", "source_val"],
         default="val",
-        help="test is for final tables (default: %(default)s)",
+        help="test is for final tables, source_val for runs that read pictures (default: %(default)s)",
     )
     parser.add_argument("--window", choices=["full", "saccade", "first300"], help="default: the run's own")
     parser.add_argument(
@@ -177,7 +177,7 @@ def _info(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, rest: list[str]) -> None:
-    from evlift.config import find_recipe, parse_recipe, read_yaml, recipe_parser, registries
+    from evlift.config import entry_names, find_recipe, parse_recipe, read_yaml, recipe_parser
 
     if options.help or options.recipe is None:
         if options.recipe is None:
@@ -185,10 +185,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             if not options.help:
                 raise ConfigError("Expected a RECIPE.")
             return
-        content = read_yaml(find_recipe(options.recipe))
-        recipe_parser({section: content[section]["name"] for section in registries()}).print_help()
+        recipe_parser(entry_names(read_yaml(find_recipe(options.recipe)), rest)).print_help()
         return
-    from evlift.api import default_folder, train
+    from evlift.api import default_folder, reads_pictures, train
     from evlift.progress import TrainingBar
 
     recipe = parse_recipe(options.recipe, rest)
@@ -204,9 +203,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
             recipe, folder, report=report, found=lambda task: console.print(_found(task), soft_wrap=True)
         )
     record = run.read_record()
+    split = " --split source_val" if reads_pictures(recipe) else ""
     console.print(
         f"{record['judged_on']} {record['metric']} [bold]{record['val']:.3f}[/] at step {record['kept_step']}, "
-        f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}",
+        f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}{split}",
         soft_wrap=True,
     )
 

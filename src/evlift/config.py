@@ -255,7 +255,7 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
                 f"Expected a section `{section}:` with fields in the recipe, but got {content!r}."
             )
         recipe[section] = dict(content)
-    names = {section: _section_name(recipe, section, flags) for section in registries()}
+    names = entry_names(recipe, flags)
     for section, name in names.items():
         if isinstance(recipe[section], Mapping) and recipe[section]["name"] != name:
             recipe[section] = {
@@ -320,6 +320,15 @@ def find_recipe(source: str | Path) -> Path:
 def shipped_recipes() -> Path:
     """The folder of the recipes that come with the package."""
     return Path(__file__).parent / "recipes"
+
+
+def entry_names(recipe: Mapping[str, Any], flags: Sequence[str] = ()) -> dict[str, str]:
+    """The registered name that each named section of a recipe asks for.
+
+    Raises:
+        ConfigError: a section without a name.
+    """
+    return {section: _section_name(recipe, section, flags) for section in registries()}
 
 
 def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str]) -> str:

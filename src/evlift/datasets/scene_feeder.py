@@ -108,6 +108,12 @@ class SceneFeeder:
                 "classes. Use one that pairs nothing."
             )
         _check_window(self.options.window)
+        frames = getattr(self.method, "uses_frames", False)
+        if frames and self._scene(self._events, "events", 0).frame is None:
+            raise DataError(
+                f"{name} needs frames aligned with the windows, but {self._events[0].name} has none. Take data that "
+                "have them, or set method.mutual to 0."
+            )
 
     def _streams(self) -> Iterable[EventStream]:
         """Evenly spaced windows that the method draws from."""

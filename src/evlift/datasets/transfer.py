@@ -104,7 +104,7 @@ class Encoder:
         if self.options.encoding == "constant":
             sequence, geometry = self._sequence(picture, rng, augment=augment, window=window)
             return sequence, geometry(self.view(picture))
-        stream, times, poses = self._simulator.record(picture, rng)
+        stream, times, poses = self._simulator.record(value_of(picture), rng)
         read = select_window(self._thinned(stream, rng) if augment else stream, window, rng)
         sequence, geometry = self._moved(self.frames(read), rng, augment)
         shown = (times >= read.t[0]) & (times <= read.t[-1]) if len(read) else times >= 0
@@ -147,7 +147,7 @@ class Encoder:
     def _sequence(
         self, picture: NDArray[np.uint8], rng: np.random.Generator, *, augment: bool, window: str
     ) -> tuple[Tensor, Geometry]:
-        value = picture.max(axis=2) if picture.ndim == 3 else picture  # V of HSV is the largest of R, G, B
+        value = value_of(picture)
         if self.options.encoding == "saccade":
             return self._events(self._simulator(value, rng), rng, augment=augment, window=window)
         still = resize(torch.from_numpy(value.astype(np.float32) / 255)[None], self.options.size)  # [1, H, W]
@@ -162,6 +162,11 @@ class Encoder:
         """One random shift, flip, rotation and zoom of all frames [..., H, W]; none without `augment`."""
         geometry = self._geometry.sample(rng, self.options.size) if augment else self._still
         return frames if geometry == self._still else geometry(frames), geometry
+
+
+def value_of(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """V of HSV, the largest of R, G, B: [H, W, 3] → [H, W]; grey pictures [H, W] as they are."""
+    return picture.max(axis=2) if picture.ndim == 3 else picture
 
 
 def shifted(picture: Tensor, offset: NDArray[np.float64]) -> Tensor:
@@ -240,6 +245,13 @@ class Feeder:
             raise DataError(f"{name} needs training recordings, but the task has none.")
         if (self.method.uses_images or self.method.uses_pictures) and len(self.task.source) == 0:
             raise DataError(f"{name} needs source pictures, but the task has none.")
+        if getattr(self.method, "uses_frames", False):
+            raise DataError(f"{name} needs aligned frames, which recordings with one class have not.")
+        if self.options.crop_to_events and self.method.uses_images and self.method.uses_pictures:
+            raise ConfigError(
+                f"Expected input.crop_to_events to be false for {name}, whose pictures lie where their events do, but "
+                "got true."
+            )
         if self.method.pairing == "category":
             missing = sorted(set(self.task.train.targets) - set(self.task.source.targets))
             if missing:

@@ -92,6 +92,7 @@ class Method(nn.Module, ABC):
         uses_events: a batch must carry `events` [B, T, C, H, W].
         uses_event_labels: a batch must carry `event_target`.
         uses_frames: a batch must carry `frame` [B, P, H, W], aligned with `events`.
+        simulates: `image` must be pictures set in motion before the simulated camera, not constant ones.
         reads: what the student reads, "events" (with T steps) or "pictures" (one step of P channels).
         image_head: the student has a classifier of its own for image sequences, where its kind can have one.
         pairing: "category" if row b of `image` and of `events` must be of the same class, "none" if they are
@@ -109,6 +110,7 @@ class Method(nn.Module, ABC):
     uses_events: bool = False
     uses_event_labels: bool = False
     uses_frames: bool = False
+    simulates: bool = False
     reads: ClassVar[str] = "events"
     image_head: ClassVar[bool] = True
     pairing: ClassVar[str] = "none"

@@ -168,7 +168,8 @@ class EvDistill(TaughtMethod):
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
         self._check(bmr, generation, reconstruction_share)
         self._try()
-        self.uses_images, self.uses_frames = generation != "learned", mutual > 0
+        self.uses_images = self.simulates = generation != "learned"
+        self.uses_frames = mutual > 0
         self.reconstruction_share = reconstruction_share if bmr else 0.0
         self.reconstruction = (
             Reconstruction(

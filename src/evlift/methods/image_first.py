@@ -127,6 +127,7 @@ class ReconstructThenRunMethod(Method):
 
     uses_images = True
     uses_pictures = True
+    simulates = True
     student: ReconstructThenRun
 
     def __init__(self, student: nn.Module, *, teacher_share: float = 0.3) -> None:

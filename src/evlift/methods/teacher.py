@@ -136,7 +136,7 @@ def build_teacher(
         student: its `classes` and `input_size` are the teacher's, too.
         picture_channels: P.
         pretrained: start a network by name from published weights.
-        class_map: see :class:`Teacher`; a pretrained network with a class map is not trained further.
+        class_map: see :class:`Teacher`; a pretrained network that keeps its published head is not trained further.
 
     Raises:
         ConfigError: an unknown name, a kind of network that does another task than the student's.
@@ -168,9 +168,8 @@ def build_teacher(
     mean, std = IMAGENET if pretrained else ((0.0,), (1.0,))
     if pretrained and picture_channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    return Teacher(
-        network, trained=pretrained and class_map is not None, mean=mean, std=std, class_map=class_map
-    )
+    keeps_head = class_map is not None and getattr(network, "published_classes", None) == len(class_map)
+    return Teacher(network, trained=pretrained and keeps_head, mean=mean, std=std, class_map=class_map)
 
 
 @contextmanager

@@ -193,6 +193,8 @@ class TimmNet(FrameNet):
             encoder, self.input_size, pretrained, in_chans=channels * steps, num_classes=classes
         )
         self.features = self.net.num_features
+        # whose head comes with the weights; timm draws another where the number of classes differs
+        self.published_classes = self.net.pretrained_cfg.get("num_classes")
         if separate_bn:
             add_image_statistics(self)
 
