@@ -1,0 +1,114 @@
+"""What a step of each phase of EvDistill costs, and what its student costs beside one trained with labels.
+
+    python benchmarks/phases.py [--recipe evdistill-digits] [--steps 8]
+
+Processor time a step (batch and update) and peak memory of a process of its own for each phase; then the forward time
+of the student and of the supervised student of the same recipe, in turns, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+
+def measure(name: str, phase_name: str, steps: int) -> dict[str, Any]:
+    """Milliseconds a step and peak memory of one phase, in this process."""
+    from evlift import api
+    from evlift.config import parse_recipe
+    from evlift.engine.optim import Optimizers
+    from evlift.methods.base import Progress
+    from evlift.models.base import recommended_precision
+
+    recipe = parse_recipe(name)
+    task = api.create_task(recipe)
+    method = api.build_method(recipe, task)
+    feeder = api.build_feeder(recipe, task, method)
+    phase = next(phase for phase in method.phases if phase.name == phase_name)
+    optimizer = Optimizers(method.parameter_groups(phase.name), recipe.train)
+    times: dict[str, list[float]] = {"batch": [], "update": []}
+    for step in range(steps + 2):
+        start = time.process_time()
+        batch = feeder.batch(step, pictures_only=phase.pictures_only)
+        half = time.process_time()
+        optimizer.set_rate(step, 1000)
+        method.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recommended_precision() != "32-true"):
+            output = method.step(batch, Progress(phase.name, 500 + step, 1000))
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.clip()
+        optimizer.step()
+        method.after_update(Progress(phase.name, 500 + step, 1000))
+        if step >= 2:
+            times["batch"].append(half - start)
+            times["update"].append(time.process_time() - half)
+    found = {key: 1000 * statistics.median(values) for key, values in times.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"phase": phase_name, **found, "peak_mb": peak}
+
+
+def inference(name: str) -> dict[str, Any]:
+    """Parameters and forward time of the label-free student as it is deployed and of the supervised one."""
+    from evlift import api
+    from evlift.config import parse_recipe
+
+    ours = parse_recipe(name)
+    labels = parse_recipe(
+        {**ours.to_dict(), "method": {"name": "events-only"}, "model": {**ours.model, "separate_bn": False}}
+    )
+    classes = len(api.create_task(ours).classes)
+    method = api.build_method(ours, api.create_task(ours))
+    deployed = api.build_network(ours, classes, inference=True)
+    deployed.load_state_dict(method.student.inference_state_dict())
+    networks = {"label-free": deployed.eval(), "supervised": api.build_network(labels, classes).eval()}
+    clip = torch.rand(1, ours.input.steps, 2, *ours.input.size)
+    times: dict[str, list[float]] = {key: [] for key in networks}
+    with torch.no_grad():
+        for turn in range(60):
+            for key, network in networks.items():
+                start = time.process_time()
+                network(clip)
+                if turn >= 10:
+                    times[key].append(time.process_time() - start)
+    medians = {key: 1000 * statistics.median(values) for key, values in times.items()}
+    counts = {key: sum(p.numel() for p in network.parameters()) for key, network in networks.items()}
+    return {"parameters": counts, "ms": medians, "ratio": medians["label-free"] / medians["supervised"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="evdistill-digits")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--phase", help="measure this phase alone and print JSON (used by the script itself)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.phase:
+        print(json.dumps(measure(options.recipe, options.phase, options.steps)))
+        return
+    print("| phase | batch, ms | update, ms | peak memory, MB |\n|---|---|---|---|")
+    for phase in ("teacher", "reconstruction", "joint"):
+        command = [sys.executable, __file__, "--recipe", options.recipe, "--phase", phase]
+        said = subprocess.run([*command, "--steps", str(options.steps)], capture_output=True, check=True)
+        row = json.loads(said.stdout)
+        print(f"| {phase} | {row['batch']:.0f} | {row['update']:.0f} | {row['peak_mb']:.0f} |")
+    found = inference(options.recipe)
+    print(
+        f"\nStudent: {found['parameters']['label-free']:,} parameters, supervised "
+        f"{found['parameters']['supervised']:,}; forward {found['ms']['label-free']:.2f} and "
+        f"{found['ms']['supervised']:.2f} ms a clip, ratio {found['ratio']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
