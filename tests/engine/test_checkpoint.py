@@ -27,6 +27,10 @@ def test_weights_come_back_as_they_were_and_no_others_are_loaded(tmp_path):
         assert torch.equal(target.state_dict()[name], state[name])
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"made": "here"}
+    (tmp_path / "usual").touch()
+    assert (
+        path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    )  # whoever reads the run's record reads them
     with pytest.raises(DataError, match=r"missing\.safetensors\. Train first"):
         load_weights(target, tmp_path / "missing.safetensors")
     for other in (torch.nn.BatchNorm1d(4), torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3, affine=False)):

@@ -12,6 +12,7 @@ from evlift.engine.pictures import _columns, palette, save_curves, save_strip
 
 def test_a_strip_shows_what_it_knows_and_nothing_else(tmp_path):
     outputs = {
+        "crafted": torch.rand(3, 4, 2, 8, 8),
         "events": torch.rand(3, 4, 2, 8, 8),
         "picture": torch.zeros(3, 1, 8, 8),
         "reconstruction": torch.ones(3, 3, 8, 8),
@@ -19,13 +20,18 @@ def test_a_strip_shows_what_it_knows_and_nothing_else(tmp_path):
         "target": torch.zeros(3, dtype=torch.long),
     }
     columns = _columns(outputs)
-    assert list(columns) == ["real events", "picture", "from events"]
+    assert list(columns) == [
+        "real events",
+        "from events",
+        "picture",
+        "crafted events",
+    ]  # partners side by side
     assert (columns["picture"][0] == 0).all()
     assert columns["from events"][0].shape == (8, 8, 3)
     assert (columns["from events"][0] == 255).all()
     save_strip(outputs, tmp_path / "strip.png")
     with Image.open(tmp_path / "strip.png") as picture:
-        assert picture.width > picture.height / 3
+        assert picture.width > picture.height  # four columns, and no more rows than clips
 
 
 def test_masks_have_the_colours_of_their_classes():

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from evlift.errors import DataError
@@ -20,7 +20,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
     """Write tensors as a safetensors file; the old file stays until the new one is whole."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with _written(path) as part:
-        save_file(tensors, part, metadata)
+        part.write_bytes(as_bytes(tensors, metadata))  # its own files can be read by their owner alone
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -49,7 +49,7 @@ def _written(path: Path) -> Iterator[Path]:
     try:
         with atomic_path(path) as part:
             yield part
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError) as error:
         raise DataError(
             f"{path} could not be written ({error}). The former one is kept. Make room, then give the same "
             "command again."

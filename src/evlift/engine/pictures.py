@@ -17,6 +17,7 @@ ROWS = 6
 SEQUENCES = {"events": "real events", "crafted": "crafted events", "mixed": "mixed", "clip": "input"}
 PICTURES = {"picture": "picture", "reconstruction": "from events"}
 MASKS = {"seen": "teacher's view", "answer": "student", "target": "label"}
+ORDER = ("events", "reconstruction", "picture", "crafted")  # partners side by side
 WATCHED = ("teacher_entropy", "occupancy_real", "occupancy_crafted", "confident")
 
 
@@ -31,9 +32,10 @@ def save_strip(outputs: dict[str, Tensor], path: Path) -> None:
     columns = _columns({name: value.detach().float().cpu() for name, value in outputs.items()})
     if not columns:
         return
-    figure, axes = _figure(len(columns))
+    rows = max(map(len, columns.values()))
+    figure, axes = _figure(rows, len(columns))
     for place, (title, images) in enumerate(columns.items()):
-        for row in range(ROWS):
+        for row in range(rows):
             axis = axes[row][place]
             axis.set_axis_off()
             if row < len(images):
@@ -64,7 +66,9 @@ def _columns(outputs: dict[str, Tensor]) -> dict[str, list[NDArray[np.uint8]]]:
         value = outputs.get(name)
         if value is not None and value.ndim == 3:
             found[title] = [palette()[mask] for mask in value[:ROWS].long().clamp(0, 255).numpy()]
-    return found
+    titles = SEQUENCES | PICTURES
+    paired = [titles[name] for name in ORDER if titles[name] in found]
+    return {title: found[title] for title in dict.fromkeys([*paired, *found])}
 
 
 def palette() -> NDArray[np.uint8]:
@@ -96,8 +100,8 @@ def save_curves(log: Path, path: Path) -> None:
         figure.savefig(part, dpi=110, format="png")
 
 
-def _figure(columns: int) -> tuple[Any, Any]:
+def _figure(rows: int, columns: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.3 * columns, 1.35 * ROWS), layout="constrained")
-    return figure, figure.subplots(ROWS, columns, squeeze=False)
+    figure = Figure(figsize=(1.3 * columns, 1.35 * rows + 0.2), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
