@@ -1,13 +1,18 @@
-"""Prediction on recordings: windows, sensors, recordings without events."""
+"""Prediction on recordings, networks that read pictures, and what is refused before any training."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import evlift
-from evlift.api import create_task, open_run
-from evlift.errors import ConfigError, DataError
+from evlift.api import build_feeder, build_method, create_task, open_run, trained_teacher
+from evlift.config import parse_recipe
+from evlift.datasets.manifest import Manifest
+from evlift.engine.train import Trainer
+from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.events import EventStream
 from helpers import tiny
 
@@ -56,3 +61,72 @@ def test_windows_need_a_length(run, tmp_path):
     for options in ({"duration_us": 0}, {"n_events": -1}):
         with pytest.raises(ConfigError, match="at least 1"):
             list(evlift.predict(run, tmp_path / "a.npz", **options))
+
+
+CONVNET = {"name": "convnet", "width": 0.25}
+PHYSICS = {"name": "evdistill", "generation": "physics", "generator_width": 2, "generator_blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"name": "unet"}}, "a network for recognition"),
+        ({"model": CONVNET, "method": PHYSICS}, "input.encoding='saccade' for evdistill"),
+        (
+            {"model": {"name": "reconstruct-then-run"}, "method": {"name": "reconstruct-then-run"}},
+            "input.encoding='saccade' for reconstruct-then-run",
+        ),
+        ({"model": CONVNET, "method": {"name": "evdistill", "mutual": 1.0}}, "needs aligned frames"),
+        (
+            {"model": CONVNET, "method": {"name": "plain-kd"}, "input": {"crop_to_events": True}},
+            "input.crop_to_events to be false for PlainKD",
+        ),
+        (
+            {"data": {"name": "simulated-digit-masks", "recordings": 60}, "model": CONVNET},
+            "a network for segmentation",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_training(tmp_path, changes, message):
+    with pytest.raises(EvliftError, match=message):
+        evlift.train(tiny(**changes), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_without_anything_to_judge_on_is_refused(tmp_path):
+    recipe = parse_recipe(tiny())
+    task = create_task(recipe)
+    task = replace(task, val=task.val.subset([]))
+    method = build_method(recipe, task)
+    with pytest.raises(DataError, match="items in val to judge"):
+        Trainer(recipe, method, build_feeder(recipe, task, method), tmp_path).train()
+
+
+@pytest.fixture(scope="module")
+def picture_run(tmp_path_factory):
+    recipe = tiny(model=CONVNET, method={"name": "image-model"}, train={"steps": 2})
+    return evlift.train(recipe, tmp_path_factory.mktemp("pictures")).folder
+
+
+def test_a_network_that_reads_pictures_is_judged_on_pictures_alone(picture_run, tmp_path):
+    assert len(evlift.evaluate(picture_run, split="source_val").names) > 0
+    with pytest.raises(ConfigError, match="--split source_val"):
+        evlift.evaluate(picture_run)
+    with pytest.raises(ConfigError, match="Leave --adapt out"):
+        evlift.evaluate(picture_run, split="source_val", adapt=True)
+    with pytest.raises(ConfigError, match="gives recordings a class"):
+        next(evlift.predict(picture_run, tmp_path / "a.npz"))
+
+
+def test_a_teacher_that_saw_what_judges_is_refused(picture_run):
+    recipe = open_run(picture_run).recipe
+    task = create_task(recipe)
+    assert trained_teacher(picture_run, recipe, task).trained
+    path = picture_run / "manifest.jsonl"
+    kept = Manifest.load(path)
+    try:
+        Manifest(tuple(replace(row, split="source") for row in kept.rows)).save(path)
+        with pytest.raises(DataError, match="has not seen what judges here"):
+            trained_teacher(picture_run, recipe, task)
+    finally:
+        kept.save(path)

@@ -229,6 +229,13 @@ def test_the_count_scale_is_fitted_and_can_be_given(task):
     assert torch.allclose(again.batch(0).events * 5, found.batch(0).events)
 
 
+def test_windows_without_frames_are_refused_where_frames_are_needed(task):
+    bare = task.unlabelled.with_items(task.unlabelled)
+    bare._read = lambda item: replace(task.unlabelled._read(item), frame=None)
+    with pytest.raises(DataError, match="needs frames aligned with the windows"):
+        feeder(replace(task, unlabelled=bare), method(uses_frames=True, uses_event_labels=False))
+
+
 @pytest.mark.parametrize(
     ("wanted", "options", "said"),
     [

@@ -74,6 +74,14 @@ def test_colour_pictures_become_their_value_channel():
     assert torch.equal(clip, torch.ones(2, 2, 4, 4))
 
 
+def test_a_pair_shows_the_camera_what_evaluation_shows_it():
+    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    encoder = Encoder(InputOptions(steps=2, size=(20, 20), encoding="saccade", normalise="none"), (34, 34))
+    options = {"augment": False, "window": "full"}
+    alone = encoder.picture(picture, np.random.default_rng(1), **options)
+    assert torch.equal(encoder.pair(picture, np.random.default_rng(1), **options)[0], alone)
+
+
 def test_evaluation_walks_a_split_in_order_without_augmentation(task):
     found = feeder(task, input={"shift": 4, "drop": 0.5})
     batches = list(found.evaluation("val", batch_size=7))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,6 +41,17 @@ def test_a_map_too_small_for_the_student_is_refused():
     with pytest.raises(ConfigError, match=r"logits \[1, 3\], but got \[1, 2\]"):
         build("plain-kd", teacher=Linear(4), teacher_map=(0, 1, 1, 255))
     assert build("plain-kd", teacher=Linear(4), teacher_map=(0, 1, 2, 255)).teacher_share == 0
+
+
+@pytest.mark.parametrize(("classes", "trained"), [(1000, True), (4, False)])
+def test_a_pretrained_teacher_is_ready_only_with_its_published_head(monkeypatch, classes, trained):
+    import timm
+
+    made = partial(timm.create_model, pretrained=False)
+    monkeypatch.setattr(timm, "create_model", lambda name, weights, **options: made(name, **options))
+    class_map = [k % CLASSES for k in range(classes)]
+    teacher = build_teacher("timm:resnet18", student("convnet"), 1, pretrained=True, class_map=class_map)
+    assert teacher.trained == trained
 
 
 def test_pictures_are_prepared_and_maps_come_back_at_their_size():

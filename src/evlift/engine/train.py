@@ -96,7 +96,9 @@ class Trainer:
         """Write the recipe, or load the resume point of the same recipe."""
         judges = selection_split(self.method)
         if len(getattr(self.feeder.task, judges)) == 0:
-            raise DataError(f"Expected items in {judges} to judge the student on, but the data have none. Add some.")
+            raise DataError(
+                f"Expected items in {judges} to judge the student on, but the data have none. Add some."
+            )
         if self.run.folder.exists() and not self.run.folder.is_dir():
             raise ConfigError(
                 f"Expected a folder for the run, but {self.run.folder} is a file. Give another --out."
