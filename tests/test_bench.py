@@ -22,12 +22,13 @@ from scipy import stats
 from evlift.bench import runner as running
 from evlift.bench import worker
 from evlift.bench.board import Board
+from evlift.bench.checks import ADAPTED
 from evlift.bench.command import alone
 from evlift.bench.jobs import Filter, plan
 from evlift.bench.output import write_all
 from evlift.bench.results import Difference, Results, Said, Value, wilson
 from evlift.bench.runner import Runner
-from evlift.bench.suite import ADAPTED, load_suite, merge, shipped_suites
+from evlift.bench.suite import load_suite, merge, shipped_suites
 from evlift.bench.tables import difference_text, pooled_text, score_text, target_row
 from evlift.bench.worker import key_of
 from evlift.cli import main
@@ -132,11 +133,36 @@ def test_the_quick_form(written):
         ({"plugins": ["none.py"]}, "none.py, but there is none"),
         ({"base": {}}, "section `base:`"),
         ({"rows": {"a": {"adapt": True, "ignores": ["data.unlabelled"]}}}, "cannot ignore"),
+        ({"rows": {"a": {"method": "kt", "ignores": "data.fold"}}}, "`ignores` of row 'a' to be a list"),
+        ({"rows": {"a": {"method": "kt", "split": "vall"}}}, "got 'vall'"),
+        ({"rows": {"a": {"method": "kt", "adapt": "no"}}}, "one of True, False, but got 'no'"),
+        ({"base": {"data": [1]}}, "Expected `data` to be fields, or the name of an entry"),
+        ({"judge": [{"window": "full"}]}, "Expected a `name`"),
+        ({"judge": [{"name": "a", "window": "300"}]}, "one of full, saccade, first300, but got '300'"),
+        ({"judge": [{"name": "a", "split": "foo"}]}, "got 'foo'"),
+        ({"judge": {"name": "a"}}, "to be a list"),
+        ({"cells": {"all": {"vary": ["data.fold"]}}}, "section.field"),
+        ({"cells": {"all": {"vary": {"train.seed": ["a"]}}}}, "whole number from 0 up, but got 'a'"),
+        ({"cells": {"all": {"set": 5}}}, "Expected `set` to be fields"),
+        ({"cells": {"all": {"rows": "events"}}}, "`rows` of cell 'all' to be a list"),
+        ({"quick": {"cells": ["most"]}}, "one of all, few, but got 'most'"),
+        ({"quick": {"rows": ["most"]}}, "in quick, but got 'most'"),
+        ({"targets": [{"row": "events"}]}, "`at_least` or `over`"),
+        ({"targets": [{"at_least": 0.5}]}, "Expected a `row`"),
+        ({"targets": [{"row": "events", "at_least": 0.5, "cell": "few"}]}, "few: labels per class 1"),
+        ({"targets": [{"row": "events", "at_least": 0.5, "judge": "x"}]}, "one of whole, short, but got 'x'"),
+        ({"targets": [{"row": "events", "at_least": "high"}]}, "a number, but got 'high'"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes, said, written):
     with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
         load_suite(written(**changes)).entries()
+
+
+@pytest.mark.parametrize("repeats", [0, "x", 1.5])
+def test_the_quick_form_repeats_at_least_once(repeats, written):
+    with pytest.raises(ConfigError, match="`repeats` of quick to be a whole number from 1 up"):
+        load_suite(written(quick={"repeats": repeats}), quick=True)
 
 
 def test_an_unknown_suite_names_the_shipped_ones():

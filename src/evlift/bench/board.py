@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from evlift.bench.checks import ADAPTED
 from evlift.bench.jobs import Job
 from evlift.bench.results import Results
-from evlift.bench.suite import ADAPTED, Suite
+from evlift.bench.suite import Suite
 from evlift.bench.tables import score_text
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from evlift.bench.checks import ADAPTED
 from evlift.bench.jobs import Job
-from evlift.bench.suite import ADAPTED, Judge, Place, Suite
+from evlift.bench.suite import Judge, Place, Suite
 from evlift.bench.worker import key_of
 
 Z = 1.959963984540054  # of a 95 % interval

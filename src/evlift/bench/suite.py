@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evlift.bench.checks import (
+    SECTIONS,
+    SPLITS,
+    WINDOWS,
+    check_keys,
+    check_names,
+    check_one_of,
+    check_whole,
+    list_of,
+    section_changes,
+)
 from evlift.config import Recipe, parse_recipe, read_yaml
 from evlift.errors import ConfigError
 
@@ -21,16 +30,6 @@ REPEATS = (
     "data.label_seed",
     "train.seed",
 )  # varied to repeat a cell; all else makes another column
-SECTIONS = ("data", "input", "model", "method", "train")
-KNOWN = {
-    "suite": ("title", "plugins", "base", "rows", "cells", "judge", "quick", "reference", "targets"),
-    "row": (*SECTIONS, "adapt", "ignores", "split"),
-    "cell": ("vary", "rows", "set"),
-    "judge": ("name", "split", "window"),
-    "quick": ("set", "cells", "rows", "repeats"),
-    "target": ("row", "over", "by", "at_least", "errors", "cell", "judge"),
-}
-ADAPTED = " + adapted statistics"
 Place = tuple[tuple[str, Any], ...]
 Overrides = dict[str, Any]
 
@@ -168,33 +167,35 @@ def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
     """
     path = find_suite(source)
     content = read_yaml(path)
-    _check_keys(content, "suite", str(path))
+    check_keys(content, "suite", str(path))
     for needed in ("base", "rows", "cells"):
         if not isinstance(content.get(needed), dict) or not content[needed]:
             raise ConfigError(
                 f"Expected a section `{needed}:` with entries in {path}, but got {content.get(needed)!r}."
             )
     short = content.get("quick") or {}
-    _check_keys(short, "quick", f"quick of {path}")
+    check_keys(short, "quick", f"quick of {path}")
     base = merge({"input": {}, "train": {"threads": 1}}, content["base"])
     rows = [_row(name, said or {}) for name, said in content["rows"].items()]
     columns = [column for name, said in content["cells"].items() for column in _columns(name, said or {})]
+    every = [column.name for column in columns]
     if quick:
         columns = _quick_columns(columns, short)
-        rows = [row for row in rows if row.name in short.get("rows", [row.name])]
+        kept = list_of(short, "rows", "quick") or content["rows"]
+        rows = [row for row in rows if row.name in map(str, kept)]
     suite = Suite(
         name=path.stem,
         title=content.get("title", path.stem),
         base=base,
         rows=tuple(rows),
         columns=tuple(columns),
-        judges=tuple(_judge(said) for said in content.get("judge", [{"name": "as trained"}])),
+        judges=tuple(map(_judge, list_of(content, "judge", str(path)) or [{"name": "as trained"}])),
         reference=content.get("reference"),
-        targets=tuple(content.get("targets") or ()),
-        plugins=tuple((path.parent / plugin).resolve() for plugin in content.get("plugins", ())),
+        targets=tuple(list_of(content, "targets", str(path))),
+        plugins=tuple((path.parent / plugin).resolve() for plugin in list_of(content, "plugins", str(path))),
         quick=quick,
     )
-    _check_names(suite, [str(name) for name in content["rows"]], str(path))
+    check_names(suite, content, every, str(path))
     load_plugins(suite.plugins)
     return suite
 
@@ -245,9 +246,9 @@ def place_name(place: Place, between: str = ", ") -> str:
 
 def merge(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Overrides:
     """A recipe with fields replaced; a section that names another entry than before replaces it as a whole."""
-    merged = {section: dict(content) for section, content in recipe.items()}
+    merged = {section: section_changes(section, content) for section, content in recipe.items()}
     for section, said in changes.items():
-        change = {"name": said} if isinstance(said, str) else dict(said or {})
+        change = section_changes(section, said)
         kept = merged.get(section, {})
         renamed = "name" in change and change["name"] != kept.get("name", change["name"])
         merged[section] = change if renamed else {**kept, **change}
@@ -278,43 +279,63 @@ def _at(recipe: Recipe, place: Place, ignored: Sequence[str]) -> Recipe:
 
 
 def _row(name: str, said: Mapping[str, Any]) -> Row:
-    _check_keys(said, "row", f"row '{name}'")
+    place = f"row '{name}'"
+    check_keys(said, "row", place)
     changes = {section: said[section] for section in SECTIONS if section in said}
-    if said.get("adapt") and "data.unlabelled" in said.get("ignores", ()):
+    ignores = list_of(said, "ignores", place)
+    check_one_of("split", said.get("split"), SPLITS, place)
+    check_one_of("adapt", said.get("adapt"), (True, False), place)
+    if said.get("adapt") and "data.unlabelled" in ignores:
         raise ConfigError(
             f"Row '{name}' adapts its statistics to the unlabelled recordings and cannot ignore data.unlabelled. Take "
             "it out of `ignores`."
         )
-    return Row(str(name), changes, bool(said.get("adapt")), tuple(said.get("ignores", ())), said.get("split"))
+    return Row(str(name), changes, bool(said.get("adapt")), tuple(ignores), said.get("split"))
 
 
 def _judge(said: Mapping[str, Any]) -> Judge:
-    _check_keys(said, "judge", f"judge {said!r}")
+    place = f"judge {said!r}"
+    check_keys(said, "judge", place)
+    if "name" not in said:
+        raise ConfigError(f"Expected a `name` in {place}.")
+    check_one_of("split", said.get("split"), SPLITS, place)
+    check_one_of("window", said.get("window"), WINDOWS, place)
     return Judge(**said)
 
 
 def _columns(cell: str, said: Mapping[str, Any]) -> Iterator[Column]:
     """The cell's columns: the cross product of all that it varies, its repetitions left to the places."""
-    _check_keys(said, "cell", f"cell '{cell}'")
-    varied = [
-        (tuple(key.replace(" ", "").split("+")), values) for key, values in (said.get("vary") or {}).items()
-    ]
-    for fields, values in varied:
-        if not isinstance(values, list) or not values or any("." not in field for field in fields):
-            raise ConfigError(
-                f"Expected `vary` of cell '{cell}' to be section.field: [values], but got "
-                f"{' + '.join(fields)}: {values!r}."
-            )
+    place = f"cell '{cell}'"
+    check_keys(said, "cell", place)
+    varied = _varied(said.get("vary") or {}, place)
     repeats = [pair for pair in varied if set(pair[0]) <= set(REPEATS)]
+    for fields, values in repeats:
+        for value in values:
+            check_whole(" + ".join(fields), value, 0, place)
     others = [pair for pair in varied if pair not in repeats]
-    places = tuple(_crossed(repeats))
+    places, rows = tuple(_crossed(repeats)), list_of(said, "rows", place)
     for chosen in _crossed(others):
-        changes = merge({}, said.get("set") or {})
+        changes = merge({}, section_changes("set", said.get("set")))
         for field, value in chosen:
             section, name = field.split(".", 1)
             changes = merge(changes, {section: {name: value}})
         heading = ": ".join(filter(None, (str(cell), place_name(chosen, " and "))))
-        yield Column(heading, str(cell), changes, places, tuple(said["rows"]) if "rows" in said else None)
+        yield Column(heading, str(cell), changes, places, tuple(map(str, rows)) if rows else None)
+
+
+def _varied(said: Any, place: str) -> list[tuple[tuple[str, ...], list[Any]]]:
+    """(fields, values) of all that a cell varies."""
+    varied = [
+        (tuple(str(key).replace(" ", "").split("+")), values)
+        for key, values in (said.items() if isinstance(said, Mapping) else [("vary", said)])
+    ]
+    for fields, values in varied:
+        if not isinstance(values, list) or not values or any("." not in field for field in fields):
+            raise ConfigError(
+                f"Expected `vary` of {place} to be section.field: [values], but got "
+                f"{' + '.join(fields)}: {values!r}."
+            )
+    return varied
 
 
 def _crossed(varied: Sequence[tuple[tuple[str, ...], list[Any]]]) -> Iterator[Place]:
@@ -325,46 +346,14 @@ def _crossed(varied: Sequence[tuple[tuple[str, ...], list[Any]]]) -> Iterator[Pl
 
 
 def _quick_columns(columns: list[Column], short: Mapping[str, Any]) -> list[Column]:
-    kept = [column for column in columns if column.cell in short.get("cells", [column.cell])]
-    repeats = short.get("repeats", 1)
+    cells, repeats = list_of(short, "cells", "quick"), short.get("repeats", 1)
+    check_whole("repeats", repeats, 1, "quick")
+    changes = section_changes("set", short.get("set"))
     return [
-        replace(c, changes=merge(c.changes, short.get("set") or {}), places=c.places[:repeats]) for c in kept
+        replace(column, changes=merge(column.changes, changes), places=column.places[:repeats])
+        for column in columns
+        if not cells or column.cell in map(str, cells)
     ]
-
-
-def _check_keys(said: object, kind: str, place: str) -> None:
-    if not isinstance(said, Mapping):
-        raise ConfigError(f"Expected a {kind} as a mapping at {place}, but got {said!r}.")
-    for key in said:
-        if key not in KNOWN[kind]:
-            near = difflib.get_close_matches(str(key), KNOWN[kind], n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"Unknown key '{key}' in {place}.{hint} Known: {', '.join(KNOWN[kind])}.")
-
-
-def _check_names(suite: Suite, rows: list[str], path: str) -> None:
-    """Whatever is named exists; no column or judge stands twice."""
-    named = {"reference": [suite.reference] if suite.reference else []}
-    for column in suite.columns:
-        named[f"cell '{column.cell}'"] = list(column.rows or ())
-    for target in suite.targets:
-        _check_keys(target, "target", f"targets of {path}")
-        named[f"target {json.dumps(target)}"] = [target[key] for key in ("row", "over") if key in target]
-    for place, names in named.items():
-        unknown = [name for name in names if str(name).removesuffix(ADAPTED) not in rows]
-        if unknown:
-            raise ConfigError(
-                f"Expected the rows of {path} in {place}, but got '{unknown[0]}'. Known: {', '.join(rows)}."
-            )
-    for name in (*rows, *(column.cell for column in suite.columns)):
-        if "," in name:
-            raise ConfigError(f"Expected names of rows and cells without commas in {path}, but got '{name}'.")
-    for kind, given in (("judge", suite.judges), ("column", suite.columns)):
-        names = [item.name for item in given]
-        if len(set(names)) < len(names):
-            raise ConfigError(
-                f"Expected every {kind} of {path} to have a name of its own, but got {', '.join(names)}."
-            )
 
 
 def _last(field: str) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evlift.bench.checks import ADAPTED
 from evlift.bench.results import Difference, Results, Value
-from evlift.bench.suite import ADAPTED, Judge
+from evlift.bench.suite import Judge
 
 NOT_RUN, NOT_PLANNED = "not run", "–"
 

@@ -46,7 +46,7 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def clip(self) -> float:
-        """Limit the gradient norm of each group; returns the norm of the first, which is the student's."""
+        """Limit the gradient norm of each group; returns the norm of the first."""
         limit = self.options.clip or float("inf")
         norms = [float(nn.utils.clip_grad_norm_(parameters, limit)) for parameters in self.limits]
         return norms[0]

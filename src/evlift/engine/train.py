@@ -214,7 +214,7 @@ class Trainer:
         self.state.bad_evaluations = self.state.bad_evaluations + 1 if waits and not better else 0
         if better:
             self.state.best, self.state.best_step = score, self.state.step
-        if better or self.options.keep == "last":
+        if better or self.options.keep == "last" or not self.state.kept_step:  # a score may be NaN
             self.state.kept, self.state.kept_step = score, self.state.step
             save_weights(self.run.weights, inference_weights(student))
         return score
