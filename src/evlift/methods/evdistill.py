@@ -21,6 +21,7 @@ from evlift.losses.distill import (
     kd_loss,
     mutual_loss,
 )
+from evlift.methods.answer_mixup import answer_mixup
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.kt import check_weight
@@ -87,6 +88,8 @@ class EvDistill(TaughtMethod):
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the joint phase before it sets in.
+        mixup: weight of time-step mixup of crafted events with real ones of which the averaged student says their class.
+        r_m: expected share of real frames in it.
         generator_width, generator_blocks: of both generators; the critic of scores is twice as wide.
         generator_lr: of generators and critics.
         tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
@@ -134,6 +137,8 @@ class EvDistill(TaughtMethod):
         averaged: float = 0.0,
         averaged_threshold: float = 0.8,
         averaged_start: float = 0.2,
+        mixup: float = 0.0,
+        r_m: float = 0.3,
         generator_width: int = 16,
         generator_blocks: int = 2,
         generator_lr: float = 0.003,
@@ -150,22 +155,17 @@ class EvDistill(TaughtMethod):
             tet=tet,
             tet_lambda=tet_lambda,
         )
-        weights = {
-            "task": task,
-            "kd": kd,
-            "ag": ag,
-            "da": da,
-            "dsc": dsc,
-            "mutual": mutual,
-            "averaged": averaged,
-        }
-        self.weights = {name: check_weight(name, value) for name, value in weights.items()}
+        names = ("task", "kd", "ag", "da", "dsc", "mutual", "averaged")
+        given = (task, kd, ag, da, dsc, mutual, averaged)
+        self.weights = {name: check_weight(name, value) for name, value in zip(names, given, strict=True)}
         self.temperature = self.chosen_temperature(temperature)
         self.steps, self.nodes, self.affinity = steps, nodes, affinity
         self.kd_to_generator = check_weight("kd_to_generator", kd_to_generator)
         self.confidence, self.active_only = confidence, active_only
         self.matching, self.matching_start = self._matching(matching), matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
+        needs = {"steps": steps, "averaged": averaged, "segments": self.segments}
+        self.mixup = answer_mixup(mixup, r_m, averaged_threshold, **needs)
         self._check(bmr, generation, reconstruction_share)
         self._try()
         self.uses_images = self.simulates = generation != "learned"
@@ -304,6 +304,10 @@ class EvDistill(TaughtMethod):
         if own is not None and progress.fraction >= self.averaged_start:
             loss, _ = distil_own(own, self.student, events, self.averaged_threshold)
             parts["averaged"] = self.weights["averaged"] * loss
+            if self.mixup is not None:
+                parts["mixup"] = self.mixup.loss(
+                    self, partner, *self.require(batch, "image_target"), events, own
+                )
         return parts
 
     def _anchored_by_images(self, batch: Batch, seen: Seen, answer: Any) -> dict[str, Tensor]:
