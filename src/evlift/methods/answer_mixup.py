@@ -30,8 +30,17 @@ class AnswerMixup:
     r_m: float
     threshold: float
 
+    def check(self, steps: int, averaged: float, segments: bool) -> None:
+        """Raise ConfigError for a method without an averaged student, for masks, one time step, an impossible `r_m`."""
+        if not averaged or segments or steps < 2:
+            raise ConfigError(
+                "Expected `averaged` above 0, classes and at least 2 time steps with mixup > 0, but got "
+                f"averaged={averaged}, {'masks' if segments else 'classes'} and {steps} steps. Set method.mixup to 0."
+            )
+        check_ratio(self.r_m, steps, "defective")
+
     def loss(
-        self, method: LabelMethod, crafted: Tensor, target: Tensor, events: Tensor, answers: Tensor
+        self, method: LabelMethod, crafted: Tensor, target: Tensor | None, events: Tensor, answers: Tensor
     ) -> Tensor:
         """Weighted label loss of mixed clips, times the share of events that found a partner; a scalar.
 
@@ -42,6 +51,8 @@ class AnswerMixup:
             events: [B, T, C, H, W].
             answers: [B, K], logits of the averaged student for `events`.
         """
+        if target is None:
+            raise ConfigError("Expected pictures with classes, but got none.")
         probability, answer = answers.softmax(1).max(1)  # [B, K] → [B]
         partner, found = partners(answer, target)
         used = found & (probability >= self.threshold)
@@ -60,20 +71,6 @@ def partners(answer: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return drawn.argmax(1), same.any(1)
 
 
-def answer_mixup(
-    weight: float, r_m: float, threshold: float, *, steps: int, averaged: float, segments: bool
-) -> AnswerMixup | None:
-    """The mixup of these options; None where its weight is 0.
-
-    Raises:
-        ConfigError: without an averaged student, for masks, with one time step, or an impossible `r_m`.
-    """
-    if not check_weight("mixup", weight):
-        return None
-    if not averaged or segments or steps < 2:
-        raise ConfigError(
-            "Expected `averaged` above 0, classes and at least 2 time steps with mixup > 0, but got "
-            f"averaged={averaged}, {'masks' if segments else 'classes'} and {steps} steps. Set method.mixup to 0."
-        )
-    check_ratio(r_m, steps, "defective")
-    return AnswerMixup(weight, r_m, threshold)
+def answer_mixup(weight: float, r_m: float, threshold: float) -> AnswerMixup | None:
+    """The mixup of these options; None where its weight is 0."""
+    return AnswerMixup(weight, r_m, threshold) if check_weight("mixup", weight) else None

@@ -88,7 +88,7 @@ class EvDistill(TaughtMethod):
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the joint phase before it sets in.
-        mixup: weight of time-step mixup of crafted events with real ones of which the averaged student says their class.
+        mixup: weight of time-step mixup of crafted and real events, paired by the averaged student's answers.
         r_m: expected share of real frames in it.
         generator_width, generator_blocks: of both generators; the critic of scores is twice as wide.
         generator_lr: of generators and critics.
@@ -164,8 +164,7 @@ class EvDistill(TaughtMethod):
         self.confidence, self.active_only = confidence, active_only
         self.matching, self.matching_start = self._matching(matching), matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
-        needs = {"steps": steps, "averaged": averaged, "segments": self.segments}
-        self.mixup = answer_mixup(mixup, r_m, averaged_threshold, **needs)
+        self.mixup = answer_mixup(mixup, r_m, averaged_threshold)
         self._check(bmr, generation, reconstruction_share)
         self._try()
         self.uses_images = self.simulates = generation != "learned"
@@ -210,6 +209,8 @@ class EvDistill(TaughtMethod):
         for name in ("confidence", "averaged_threshold", "averaged_start", "matching_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Expected `{name}` in [0, 1), but got {getattr(self, name)}.")
+        if self.mixup is not None:
+            self.mixup.check(self.steps, self.weights["averaged"], self.segments)
         if self.active_only and not self.segments:
             raise ConfigError(
                 "Expected active_only=False for recognition, which has no pixels to choose from."
@@ -305,9 +306,7 @@ class EvDistill(TaughtMethod):
             loss, _ = distil_own(own, self.student, events, self.averaged_threshold)
             parts["averaged"] = self.weights["averaged"] * loss
             if self.mixup is not None:
-                parts["mixup"] = self.mixup.loss(
-                    self, partner, *self.require(batch, "image_target"), events, own
-                )
+                parts["mixup"] = self.mixup.loss(self, partner, batch.image_target, events, own)
         return parts
 
     def _anchored_by_images(self, batch: Batch, seen: Seen, answer: Any) -> dict[str, Tensor]:
@@ -372,8 +371,7 @@ class EvDistill(TaughtMethod):
         weight = self.weights["da"]
         if self.matching == "classes":
             return {"da": weight * class_distribution_loss(on_real.logits.mean(1), seen.logits)}
-        critic = self.output_critic
-        if critic is None:
+        if (critic := self.output_critic) is None:
             return {}
         if self.matching == "scores":
             real, fake = seen.logits.softmax(1), on_real.logits.mean(1).float().softmax(1)
