@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError
 from evlift.models import create_model
 
 
@@ -72,3 +72,16 @@ def test_import_is_cheap() -> None:
     code = "import sys, evlift.models; print('torch' in sys.modules or 'timm' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_published_weights_that_cannot_be_had_are_named_with_the_remedy(monkeypatch: Any) -> None:
+    import timm
+
+    def offline(*given: Any, **options: Any) -> None:
+        raise OSError("no network.")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(DataError, match=r"'timm:resnet18'.*no network\. .*random weights"):
+        create_model("timm:resnet18", input_size=32, pretrained=True)
+    with pytest.raises(OSError, match=r"^no network\.$"):
+        create_model("timm:resnet18", input_size=32)

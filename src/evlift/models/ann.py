@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.models import MODELS
 from evlift.models.base import HEADS, SpikingOutput, State, checked_size, checked_width
 from evlift.models.modes import (
@@ -189,9 +190,10 @@ class TimmNet(FrameNet):
         separate_bn: bool = False,
     ) -> None:
         super().__init__(classes, channels, steps, input_size)
-        self.net = _timm_model(
-            encoder, self.input_size, pretrained, in_chans=channels * steps, num_classes=classes
-        )
+        with published_weights(f"timm:{encoder}", pretrained):
+            self.net = _timm_model(
+                encoder, self.input_size, pretrained, in_chans=channels * steps, num_classes=classes
+            )
         self.features = self.net.num_features
         # whose head comes with the weights; timm draws another where the number of classes differs
         self.published_classes = self.net.pretrained_cfg.get("num_classes")
@@ -209,6 +211,26 @@ class TimmNet(FrameNet):
     def logits(self, pooled: Tensor) -> Tensor:
         """See :class:`FrameNet`."""
         return self.net.get_classifier()(pooled)
+
+
+@contextmanager
+def published_weights(name: str, wanted: bool) -> Iterator[None]:
+    """Say what to do where published weights are wanted and cannot be had.
+
+    Raises:
+        DataError: in place of whatever the library raised.
+    """
+    try:
+        yield
+    except EvliftError:
+        raise
+    except Exception as error:  # libraries, hubs and connections have errors of their own
+        if not wanted:
+            raise
+        raise DataError(
+            f"Expected published weights of '{name}', but they could not be had: {error} Connect to a network, fill "
+            "the library's cache, or start from random weights (pretrained or teacher_pretrained false)."
+        ) from error
 
 
 def _timm_model(encoder: str, size: tuple[int, int], pretrained: bool, **options: Any) -> Any:

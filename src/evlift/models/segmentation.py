@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from evlift.errors import ConfigError
 from evlift.models import MODELS
-from evlift.models.ann import FrameNet
+from evlift.models.ann import FrameNet, published_weights
 from evlift.models.base import Run, SpikingNet, checked_width
 from evlift.models.modes import add_image_statistics
 from evlift.models.spiking import ConvBlock
@@ -164,14 +164,15 @@ class SmpNet(MapNet):
         extra = dict(options or {})
         if output_stride is not None:
             extra["encoder_output_stride"] = output_stride
-        self.net = _smp_model(
-            arch,
-            encoder,
-            "imagenet" if pretrained else None,
-            in_channels=channels * steps,
-            classes=classes,
-            **extra,
-        )
+        with published_weights(f"{encoder} of smp:{arch}", pretrained):
+            self.net = _smp_model(
+                arch,
+                encoder,
+                "imagenet" if pretrained else None,
+                in_channels=channels * steps,
+                classes=classes,
+                **extra,
+            )
         self.features = self.net.segmentation_head[0].in_channels
         if separate_bn:
             add_image_statistics(self)
