@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import evlift
-from evlift.api import build_feeder, build_method, create_task, open_run, trained_teacher
+from evlift.api import (
+    _batches,
+    build_feeder,
+    build_method,
+    create_task,
+    evaluation_feeder,
+    open_run,
+    trained_teacher,
+)
 from evlift.config import parse_recipe
 from evlift.datasets.manifest import Manifest
 from evlift.engine.train import Trainer
@@ -116,6 +124,15 @@ def test_a_network_that_reads_pictures_is_judged_on_pictures_alone(picture_run, 
         evlift.evaluate(picture_run, split="source_val", adapt=True)
     with pytest.raises(ConfigError, match="gives recordings a class"):
         next(evlift.predict(picture_run, tmp_path / "a.npz"))
+
+
+def test_a_split_without_recordings_judges_nothing_and_says_what_does(run):
+    trained = open_run(run)
+    task = create_task(trained.recipe)
+    feeder = evaluation_feeder(trained, task)
+    feeder.task = replace(task, val=task.val.subset([]))
+    with pytest.raises(ConfigError, match=r"it is empty.*--split source_val"):
+        _batches(trained, feeder, "val", None)
 
 
 def test_a_teacher_that_saw_what_judges_is_refused(picture_run):

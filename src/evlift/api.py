@@ -256,12 +256,16 @@ def _batches(
     trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
 ) -> Iterator[Batch]:
     """What a split holds of the kind that the network reads."""
-
     of_pictures = reads_pictures(trained.recipe)
     if of_pictures and split != "source_val":
         raise ConfigError(
             f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}'. Give "
             "--split source_val."
+        )
+    if len(getattr(feeder.task, split)) == 0:
+        raise ConfigError(
+            f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Judge on "
+            "held-out pictures: --split source_val."
         )
     batches = feeder.evaluation(split, window=window, batch_size=batch_size)
     return (batch.of_pictures() for batch in batches) if of_pictures else batches

@@ -214,7 +214,7 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
 def _found(task: TransferTask) -> str:
     """What a task holds, in two lines."""
     parts = task.describe()
-    kind = "masks" if task.segments else "classes"
+    kind = "classes of pixels" if task.segments else "classes"
     height, width = task.sensor_size
     return (
         f"source: {parts['source']} pictures ({parts['source_val']} held out), {len(task.classes)} {kind}: "

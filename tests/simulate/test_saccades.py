@@ -131,3 +131,9 @@ def test_fitted_saccades_look_like_the_real_recordings(data_root: Path) -> None:
     assert 0.9 < np.mean(ratio) < 1.15
     assert np.std(ratio) < 0.1
     assert abs(np.mean(on_share) - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("margin", [-1, 17, 40])
+def test_a_margin_leaves_room_for_the_picture(margin: int) -> None:
+    with pytest.raises(ConfigError, match=rf"`margin` to leave room .* but got {margin} on each side"):
+        Saccades(margin=margin)

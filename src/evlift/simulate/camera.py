@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.simulate.noise import add_noise, add_shot_noise
 from evlift.simulate.pixel import PixelState, simulate_frames
@@ -110,7 +111,7 @@ class EventCamera:
         for name in ("threshold", "refractory_us", "noise_hz", "leak_hz", "shot_hz", "black", "gamma"):
             low, high = getattr(self, name)
             if not 0 <= low <= high < np.inf:
-                raise ValueError(f"Expected `{name}` as a pair 0 <= low <= high, but got ({low}, {high}).")
+                raise ConfigError(f"Expected `{name}` as a pair 0 <= low <= high, but got ({low}, {high}).")
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> EventPixels:
         """Pixels of a camera of (H, W)."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.simulate.camera import EventCamera, Range
 from evlift.simulate.motions import MOTIONS
@@ -56,7 +57,7 @@ class Saccades(EventCamera):
     The other options are those of :class:`EventCamera`.
 
     Raises:
-        ConfigError: an unknown motion.
+        ConfigError: an unknown motion, a range with its ends swapped, or a margin that leaves no room.
         ValueError: a picture that is not [H', W'] or [H', W', 3], or of floats outside 0..1.
 
     Source: values that "fit" maximise the correlation of simulated and real event counts (10 ms, pixel, polarity)
@@ -82,6 +83,11 @@ class Saccades(EventCamera):
     def __post_init__(self) -> None:
         super().__post_init__()
         MOTIONS[self.motion]
+        if not 0 <= 2 * self.margin < min(self.sensor_size):
+            raise ConfigError(
+                f"Expected `margin` to leave room for the picture on a sensor of {self.sensor_size}, but got "
+                f"{self.margin} on each side."
+            )
 
     def __call__(self, picture: NDArray[Any], rng: np.random.Generator) -> EventStream:
         """Events of `picture` [H', W'] or [H', W', 3], uint8 or float in 0..1; all randomness comes from `rng`."""
