@@ -68,6 +68,9 @@ def test_another_name_by_flag_drops_the_options_of_the_former():
         ({}, ["--input.drop", "-0.1"], "input.drop"),
         ({}, ["--input.shift", "100"], "input.shift"),
         ({}, ["--input.quantile", "0"], "input.quantile"),
+        ({}, ["--input.amplitude", "[9, 2]"], "input.amplitude"),
+        ({}, ["--input.threshold", "[-0.1, 0.5]"], "input.threshold"),
+        ({}, ["--input.leak", "[0, .inf]"], "input.leak"),
     ],
 )
 def test_wrong_settings_are_refused(change, flags, said):

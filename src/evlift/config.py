@@ -95,6 +95,10 @@ class InputOptions:
             check_range(f"input.{name}", getattr(self, name), 0)
         check_range("input.shift", self.shift, 0, min(self.size) - 1)
         check_range("input.drop", self.drop, 0, 1)
+        for name in ("amplitude", "threshold", "noise", "leak"):
+            low, high = getattr(self, name) or (0.0, 0.0)
+            if not 0 <= low <= high < float("inf"):
+                raise ConfigError(f"Expected input.{name} as [low, high] from 0 up, but got [{low}, {high}].")
         if not 0 < self.quantile <= 1:
             raise ConfigError(f"Expected input.quantile in (0, 1], but got {self.quantile}.")
 

@@ -105,7 +105,10 @@ def test_phases_and_their_shares():
             ({name: -1.0}, f"weight `{name}`")
             for name in ("task", "kd", "ag", "da", "dsc", "mutual", "averaged")
         ],
-        *[({name: -1.0}, f"weight `{name}`") for name in ("adversarial", "cycle", "kd_to_generator")],
+        *[
+            ({name: -1.0}, f"weight `{name}`")
+            for name in ("adversarial", "cycle", "kd_to_generator", "generator_lr")
+        ],
     ],
 )
 def test_contradictions_are_refused_before_training(options, message):

@@ -92,7 +92,7 @@ class Reconstruction(nn.Module):
         super().__init__()
         if generation not in ("learned", "physics", "mixed"):
             raise ConfigError(f"Expected `generation` learned, physics or mixed, but got '{generation}'.")
-        self.generation, self.lr = generation, lr
+        self.generation, self.lr = generation, check_weight("generator_lr", lr)
         self.adversarial, self.cycle = check_weight("adversarial", adversarial), check_weight("cycle", cycle)
         shape = {"width": width, "blocks": blocks, "downs": 1}
         self.to_picture = Generator(event_channels, picture_channels, output="sigmoid", **shape)
