@@ -82,6 +82,7 @@ def test_a_window_ends_at_its_label(folders: Path) -> None:
         assert np.array_equal(found.stream.t, whole["t"][inside] - (int(stop) - 50_000))
         assert np.array_equal(found.stream.x, whole["x"][inside])
         assert (found.mask == int(stop) // 100_000 - 1).all()
+        assert found.mask.flags.writeable  # torch warns of others
     assert all(task.unlabelled.load(i).mask is None for i in range(len(task.unlabelled)))
 
 
@@ -94,6 +95,12 @@ def test_pictures_cover_the_sensor_and_keep_their_proportions(folders: Path) -> 
         inner = (found.mask == 1) & (found.picture[..., 0] > 125)
         assert inner.sum() > 0.9 * (found.mask == 1).sum(), item.name
         assert set(np.unique(found.mask)) == {0, 1, 255}
+
+
+def test_pictures_and_masks_are_memory_of_their_own(folders: Path) -> None:
+    seen = build(folders).source.load(0)
+    assert seen.picture.flags.writeable
+    assert seen.mask.flags.writeable
 
 
 def test_without_any_mask_all_recordings_are_unlabelled(folders: Path) -> None:

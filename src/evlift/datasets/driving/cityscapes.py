@@ -108,7 +108,7 @@ def resized(array: NDArray[np.uint8], size: tuple[int, int], *, smooth: bool) ->
     from PIL import Image
 
     how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), how))
+    return np.array(Image.fromarray(array).resize((size[1], size[0]), how))
 
 
 def _fingerprint(item: Item, *, options: str) -> str:

@@ -37,7 +37,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as picture:
-            values = np.asarray(picture)
+            values = np.array(picture)  # of our own: torch warns of memory that cannot be written
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"Expected '{path}' to be a picture of classes, but: {error}.") from error
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
