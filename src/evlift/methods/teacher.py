@@ -146,7 +146,10 @@ def build_teacher(
     if isinstance(wanted, nn.Module):
         return Teacher(wanted, trained=True, class_map=class_map)
     model_names()
-    known = inspect.signature(MODELS[wanted.partition(":")[0]]).parameters
+    try:
+        known = inspect.signature(MODELS[wanted.partition(":")[0]]).parameters
+    except ConfigError as error:
+        raise ConfigError(f"{error} Nor is '{wanted}' the folder of a finished run.") from None
     options = {
         "classes": student.classes if class_map is None else len(class_map),
         "channels": picture_channels,
