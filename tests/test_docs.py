@@ -26,7 +26,8 @@ import yaml
 
 import evlift
 from evlift import api, cli, demo
-from evlift.bench.suite import KNOWN, load_suite, shipped_suites
+from evlift.bench.checks import KNOWN
+from evlift.bench.suite import load_suite, shipped_suites
 from evlift.config import Recipe, parse_recipe, registries
 from evlift.datasets import IMAGES, RECORDINGS
 from evlift.datasets.download import DOWNLOADS

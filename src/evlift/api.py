@@ -262,7 +262,7 @@ def _batches(
             f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}'. Give "
             "--split source_val."
         )
-    if len(getattr(feeder.task, split)) == 0:
+    if not len(getattr(feeder.task, split, "?")):  # the feeder names an unknown split
         raise ConfigError(
             f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Judge on "
             "held-out pictures: --split source_val."

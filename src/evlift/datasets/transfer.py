@@ -50,18 +50,6 @@ class Encoder:
         self, options: InputOptions, sensor_size: tuple[int, int], scale: float | None = None
     ) -> None:
         self.options = options
-        given: dict[str, Any] = {
-            "amplitude_px": options.amplitude,
-            "threshold": options.threshold,
-            "noise_hz": options.noise,
-            "leak_hz": options.leak,
-        }
-        self._simulator = Saccades(
-            motion=options.motion,
-            sensor_size=sensor_size,
-            negative=options.negative,
-            **{name: value for name, value in given.items() if value is not None},
-        )
         self.frames = Frames(steps=options.steps, size=options.size, crop_to_events=options.crop_to_events)
         self._geometry = RandomGeometry(
             flip=0.5 if options.flip else 0.0,
@@ -74,6 +62,24 @@ class Encoder:
         self.sensor_size = sensor_size
         if options.normalise != "quantile" or scale is not None:
             self.frames = replace(self.frames, normalise=options.normalise, scale=scale)
+        if options.encoding == "saccade":
+            _ = self._simulator  # refuses what cannot be simulated before any work starts
+
+    @cached_property
+    def _simulator(self) -> Saccades:
+        """What sets pictures in motion where ``encoding="saccade"``."""
+        given: dict[str, Any] = {
+            "amplitude_px": self.options.amplitude,
+            "threshold": self.options.threshold,
+            "noise_hz": self.options.noise,
+            "leak_hz": self.options.leak,
+        }
+        return Saccades(
+            motion=self.options.motion,
+            sensor_size=self.sensor_size,
+            negative=self.options.negative,
+            **{name: value for name, value in given.items() if value is not None},
+        )
 
     def fit(self, streams: Iterable[EventStream]) -> Encoder:
         """This encoder with its count scale fitted to full windows of the training recordings."""
@@ -85,7 +91,8 @@ class Encoder:
     @property
     def description(self) -> str:
         """Everything that shapes an unaugmented sequence, for cache keys."""
-        return f"{self.options.encoding}/{self._simulator!r}/{self.frames.cache_key()}"
+        moved = repr(self._simulator) if self.options.encoding == "saccade" else ""
+        return f"{self.options.encoding}/{moved}/{self.frames.cache_key()}"
 
     def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
         """[T, 2, H, W] frames of one window of a recording."""
