@@ -276,7 +276,7 @@ class EvDistill(TaughtMethod):
             parts |= self._distil(batch, crafted, view, progress)
         loss = torch.stack(list(parts.values())).sum()
         shown = {"events": events, "picture": picture, "reconstruction": crafted.picture.detach()}
-        shown["crafted"] = crafted.events.detach().view(events.shape)
+        shown |= {"crafted": crafted.events.detach().view_as(events), "seen": view.logits.detach().argmax(1)}
         return StepOutput(loss, parts | watch(view, crafted, flat), shown)
 
     def _distil(
