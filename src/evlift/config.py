@@ -102,6 +102,17 @@ class InputOptions:
         if not 0 < self.quantile <= 1:
             raise ConfigError(f"Expected input.quantile in (0, 1], but got {self.quantile}.")
 
+    @property
+    def camera(self) -> dict[str, Any]:
+        """The ranges that replace the simulator's own, by its names for them."""
+        given = {
+            "amplitude_px": self.amplitude,
+            "threshold": self.threshold,
+            "noise_hz": self.noise,
+            "leak_hz": self.leak,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class TrainOptions:

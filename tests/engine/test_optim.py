@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+import evlift
 from evlift.config import TrainOptions
 from evlift.engine.optim import Optimizers, learning_rate
 from evlift.methods.base import ParameterGroup
+from helpers import tiny
 
 
 def test_schedules_against_their_formulas():
@@ -47,3 +49,8 @@ def test_gradients_are_limited_group_by_group():
     assert made.clip() == pytest.approx(0.5)
     assert small.grad.item() == pytest.approx(0.5)
     assert large.grad.item() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_phase_without_a_step_is_named(tmp_path):
+    with pytest.warns(UserWarning, match="leaves none for the phase 'source'"):
+        evlift.train(tiny(method={"name": "fine-tune", "source_share": 0.01}, train={"steps": 2}), tmp_path)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -104,12 +104,6 @@ class SceneEncoder:
         """What sets pictures in motion where ``encoding="saccade"``."""
         from evlift.simulate import SceneSimulator
 
-        given: dict[str, Any] = {
-            "amplitude_px": self.options.amplitude,
-            "threshold": self.options.threshold,
-            "noise_hz": self.options.noise,
-            "leak_hz": self.options.leak,
-        }
         far = (self.options.amplitude or SceneSimulator.amplitude_px)[1]
         return SceneSimulator(
             motion=self.options.motion,
@@ -118,7 +112,7 @@ class SceneEncoder:
             step_us=self.duration_us // max(5, math.ceil(far / STEP_PX)),
             label_at=self.label_at,
             negative=self.options.negative,
-            **{name: value for name, value in given.items() if value is not None},
+            **self.options.camera,
         )
 
     def fit(self, streams: Iterable[EventStream]) -> SceneEncoder:

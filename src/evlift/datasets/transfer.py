@@ -68,17 +68,11 @@ class Encoder:
     @cached_property
     def _simulator(self) -> Saccades:
         """What sets pictures in motion where ``encoding="saccade"``."""
-        given: dict[str, Any] = {
-            "amplitude_px": self.options.amplitude,
-            "threshold": self.options.threshold,
-            "noise_hz": self.options.noise,
-            "leak_hz": self.options.leak,
-        }
         return Saccades(
             motion=self.options.motion,
             sensor_size=self.sensor_size,
             negative=self.options.negative,
-            **{name: value for name, value in given.items() if value is not None},
+            **self.options.camera,
         )
 
     def fit(self, streams: Iterable[EventStream]) -> Encoder:

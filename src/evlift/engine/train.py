@@ -73,6 +73,11 @@ class Trainer:
             method.student.compile()
         self.state, self.started = State(), time.perf_counter()
         self.schedule = phase_steps(method.phases, self.options.steps)
+        for phase, steps in self.schedule:
+            if not steps:
+                warnings.warn(
+                    f"train.steps={self.options.steps} leaves none for the phase '{phase.name}'. Raise it."
+                )
 
     def train(self) -> dict[str, Any]:
         """Train to the end, from the last checkpoint if there is one; returns the run's record."""
