@@ -137,15 +137,15 @@ def run_cell(cell: Cell, out: Path) -> None:
 
 def judge(folder: Path, split: str) -> dict[str, dict[str, Any]]:
     """What a run says of every window, and again with batch statistics adapted to the unlabelled recordings."""
-    from evlift import api
+    from evlift import assembly
     from evlift.engine.evaluate import adapt_statistics, run_network
     from evlift.models.modes import batch_norms
 
-    trained = api.open_run(folder)
-    feeder = api.evaluation_feeder(trained, api.create_task(trained.recipe))
+    trained = assembly.open_run(folder)
+    feeder = assembly.evaluation_feeder(trained, assembly.create_task(trained.recipe))
     found = {}
     for window in WINDOWS:
-        network = api.open_run(folder).network
+        network = assembly.open_run(folder).network
         found[window] = _said(run_network(network, feeder.evaluation(split, window=window)))
         if batch_norms(network):
             clips = (batch.events for batch in feeder.evaluation("unlabelled", window=window))
@@ -164,7 +164,8 @@ def _said(evaluation: Any) -> dict[str, Any]:
 
 def ceiling(out: Path) -> str:
     """The image model on images: a convolutional network of the same source, on the pictures behind each split."""
-    from evlift import api
+    from evlift import api, assembly
+    from evlift.config import parse_recipe
     from evlift.datasets.base import Batch
     from evlift.datasets.images import mnist
     from evlift.datasets.suites import data_root
@@ -178,13 +179,13 @@ def ceiling(out: Path) -> str:
         "train": {**TRAIN, "steps": 1000, "lr": 0.003},
     }
     api.train(recipe, out / "ceiling")
-    trained = api.open_run(out / "ceiling")
+    trained = assembly.open_run(out / "ceiling")
     pictures = mnist(data_root())
     position = {item.object_id: i for i, item in enumerate(pictures)}
     lines = ["| fold | val | test | wrong on val |", "|---|---|---|---|"]
     for fold in range(5):
-        task = api.create_task(api.parse_recipe({**recipe, "data": {"name": "digits", "fold": fold}}))
-        encoder = api.evaluation_feeder(trained, task).encoder
+        task = assembly.create_task(parse_recipe({**recipe, "data": {"name": "digits", "fold": fold}}))
+        encoder = assembly.evaluation_feeder(trained, task).encoder
         shown = []
         for items in (task.val, task.test):
             drawn = [pictures.load(position[object_id]) for object_id in items.object_ids]

@@ -22,16 +22,16 @@ import torch
 
 def measure(name: str, phase_name: str, steps: int) -> dict[str, Any]:
     """Milliseconds a step and peak memory of one phase, in this process."""
-    from evlift import api
+    from evlift import assembly
     from evlift.config import parse_recipe
     from evlift.engine.optim import Optimizers
     from evlift.methods.base import Progress
     from evlift.models.base import recommended_precision
 
     recipe = parse_recipe(name)
-    task = api.create_task(recipe)
-    method = api.build_method(recipe, task)
-    feeder = api.build_feeder(recipe, task, method)
+    task = assembly.create_task(recipe)
+    method = assembly.build_method(recipe, task)
+    feeder = assembly.build_feeder(recipe, task, method)
     phase = next(phase for phase in method.phases if phase.name == phase_name)
     optimizer = Optimizers(method.parameter_groups(phase.name), recipe.train)
     times: dict[str, list[float]] = {"batch": [], "update": []}
@@ -58,18 +58,18 @@ def measure(name: str, phase_name: str, steps: int) -> dict[str, Any]:
 
 def inference(name: str) -> dict[str, Any]:
     """Parameters and forward time of the label-free student as it is deployed and of the supervised one."""
-    from evlift import api
+    from evlift import assembly
     from evlift.config import parse_recipe
 
     ours = parse_recipe(name)
     labels = parse_recipe(
         {**ours.to_dict(), "method": {"name": "events-only"}, "model": {**ours.model, "separate_bn": False}}
     )
-    classes = len(api.create_task(ours).classes)
-    method = api.build_method(ours, api.create_task(ours))
-    deployed = api.build_network(ours, classes, inference=True)
+    classes = len(assembly.create_task(ours).classes)
+    method = assembly.build_method(ours, assembly.create_task(ours))
+    deployed = assembly.build_network(ours, classes, inference=True)
     deployed.load_state_dict(method.student.inference_state_dict())
-    networks = {"label-free": deployed.eval(), "supervised": api.build_network(labels, classes).eval()}
+    networks = {"label-free": deployed.eval(), "supervised": assembly.build_network(labels, classes).eval()}
     clip = torch.rand(1, ours.input.steps, 2, *ours.input.size)
     times: dict[str, list[float]] = {key: [] for key in networks}
     with torch.no_grad():

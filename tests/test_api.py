@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import evlift
-from evlift.api import (
-    _batches,
+from evlift.api import _batches
+from evlift.assembly import (
     build_feeder,
     build_method,
     create_task,

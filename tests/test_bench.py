@@ -23,7 +23,6 @@ from evlift.bench import runner as running
 from evlift.bench import worker
 from evlift.bench.board import Board
 from evlift.bench.checks import ADAPTED
-from evlift.bench.command import alone
 from evlift.bench.jobs import Filter, plan
 from evlift.bench.output import write_all
 from evlift.bench.results import Difference, Results, Said, Value, wilson
@@ -33,6 +32,7 @@ from evlift.bench.tables import difference_text, pooled_text, score_text, target
 from evlift.bench.worker import key_of
 from evlift.cli import main
 from evlift.errors import ConfigError, EvliftError
+from evlift.verbs.bench import alone
 from helpers import TINY
 
 BASE = {

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evlift.api import evaluate, open_run, predict, train
+    from evlift.api import evaluate, predict, train
+    from evlift.assembly import open_run
     from evlift.config import parse_recipe
     from evlift.events import EventStream, open_reader, read_events, write_events
     from evlift.methods import create_method
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from evlift.representations import create_representation
 
 _HOMES = {
-    "evlift.api": ("evaluate", "open_run", "predict", "train"),
+    "evlift.api": ("evaluate", "predict", "train"),
+    "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
     "evlift.methods": ("create_method",),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from evlift import report as pages
-from evlift.api import create_task, evaluation_feeder, open_run, train
+from evlift.api import train
+from evlift.assembly import create_task, evaluation_feeder, open_run
 from evlift.config import parse_recipe
 from evlift.engine.evaluate import Evaluation, run_network
 from evlift.engine.run import Run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evlift import api
+from evlift import assembly
 from evlift.config import InputOptions, parse_recipe
 from evlift.datasets.suites import SUITES, data_root, folders_suite, simulated_digits_suite
 from evlift.datasets.transfer import Encoder, Feeder, select_window
@@ -22,7 +22,7 @@ def task():
 
 def feeder(task, **changes):
     recipe = parse_recipe(tiny(**changes))
-    return api.build_feeder(recipe, task, api.build_method(recipe, task))
+    return assembly.build_feeder(recipe, task, assembly.build_method(recipe, task))
 
 
 @pytest.mark.parametrize("encoding", ["constant", "saccade"])
@@ -222,7 +222,7 @@ def test_digits_on_the_real_recordings(data_root, tmp_path):
     batch = Feeder(
         task,
         InputOptions(),
-        api.build_method(parse_recipe(tiny(method={"name": "tmkt"})), task),
+        assembly.build_method(parse_recipe(tiny(method={"name": "tmkt"})), task),
         batch_size=4,
         seed=0,
     ).batch(0)

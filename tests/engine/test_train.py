@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import evlift
-from evlift import api
+from evlift import assembly
 from evlift.config import parse_recipe
 from evlift.engine.checkpoint import load_resume
 from evlift.engine.logs import read_log
@@ -273,14 +273,14 @@ def test_the_record_is_plain_json(tmp_path):
 
 @functools.cache
 def _task():
-    return api.create_task(parse_recipe(tiny()))
+    return assembly.create_task(parse_recipe(tiny()))
 
 
 def trainer_of(folder, report=None, **changes):
     recipe = parse_recipe(tiny(model={"name": "convnet", "width": 0.1}, **changes))
     torch.manual_seed(recipe.train.seed)
-    method = api.build_method(recipe, _task())
-    return Trainer(recipe, method, api.build_feeder(recipe, _task(), method), folder, report)
+    method = assembly.build_method(recipe, _task())
+    return Trainer(recipe, method, assembly.build_feeder(recipe, _task(), method), folder, report)
 
 
 def test_the_averaged_student_against_a_loop(tmp_path):

@@ -1,1 +1,22 @@
-"""Verbs of the command line that have many options: what they take, and the call that they stand for."""
+"""The verbs of the command line, a module each.
+
+A verb's module has `TEXT` (what it does, one sentence), `EXAMPLE`, `add_options(parser)` and `run(options)`. One that
+takes the fields of a recipe beside its options says `TAKES_FIELDS = True` and finds them in `options.fields`. The
+modules import what they call inside `run`, so that `evlift --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from evlift.verbs import bench, demo, evaluate, info, predict, simulate, train
+
+VERBS: dict[str, ModuleType] = {
+    "demo": demo,
+    "info": info,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "simulate": simulate,
+    "bench": bench,
+}

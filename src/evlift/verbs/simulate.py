@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from evlift.simulate.command import Written
+from evlift.verbs.common import open_console, print_table
 
+TEXT = "Turn pictures or a video into recordings of an event camera."
+EXAMPLE = "evlift simulate pictures/ recordings/ --motion pan --sensor 180x240"
 AS_THEY_ARE = ("motion", "amplitude_px", "margin", "negative", "fps", "format", "seed")
 OF_THE_CAMERA = ("threshold", "noise_hz", "leak_hz", "shot_hz")
 
@@ -72,8 +72,9 @@ def _add_camera(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def run(options: argparse.Namespace, report: Callable[[int, int | None], None]) -> Written:
-    """Do what the options ask."""
+def run(options: argparse.Namespace) -> None:
+    """Do what the options say."""
+    from evlift.progress import work_bar
     from evlift.simulate.command import FileSimulator
 
     simulator = FileSimulator(
@@ -84,7 +85,12 @@ def run(options: argparse.Namespace, report: Callable[[int, int | None], None]) 
         fit_to=options.fit,
         **{name: getattr(options, name) for name in AS_THEY_ARE},
     )
-    return simulator(options.source, options.out, report)
+    unit = "pictures" if Path(options.source).is_dir() else "frames"
+    with work_bar(open_console(), "simulate", unit) as report:
+        made = simulator(options.source, options.out, report)
+    if made.fit:
+        print_table("fit", ("", ""), made.fit.rows())
+    print(f"{made.recordings} recordings, {made.events:,} events → {options.out}")
 
 
 def size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`evlift bench`: its options, and what it does with them."""
+"""`evlift bench`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
+from evlift.verbs.common import open_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from evlift.bench.runner import Outcome
     from evlift.bench.suite import Suite
 
-EXAMPLES = """evlift bench digits --quick
+TEXT = "Compare methods in a table."
+EXAMPLE = """evlift bench digits --quick
   evlift bench digits --out runs/table --workers 2 --minutes 600
   evlift bench mine.yaml --rows TMKT,KT --seeds 0,1
   evlift bench digits --table-only
@@ -63,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the shipped suites, or the runs of SUITE")
 
 
-def run(options: argparse.Namespace, console: Console) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what the options say.
 
     Raises:
@@ -72,9 +74,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from evlift.bench.jobs import Filter, plan
     from evlift.bench.suite import load_suite
 
+    console = open_console()
     if options.suite is None:
         if not options.list:
-            raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLES}")
+            raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLE}")
         return _list_suites(console)
     suite = load_suite(options.suite, quick=options.quick)
     out = Path(options.out or Path("runs") / "bench" / (suite.name + ("-quick" if options.quick else "")))
