@@ -165,6 +165,10 @@ def open_run(folder: str | Path) -> Trained:
     recipe, record = run.recipe(), run.read_record()
     network = build_network(recipe, len(record["classes"]), inference=True)
     load_weights(network, run.weights)
+    if recipe.train.channels_last:
+        import torch
+
+        network.to(memory_format=torch.channels_last)
     return Trained(run, recipe, record, network.eval())
 
 

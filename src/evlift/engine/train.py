@@ -24,6 +24,7 @@ from evlift.engine.run import Run, check_split, environment
 from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.files import write_json, write_text
 from evlift.methods.base import Method, Phase, Progress, StepOutput
+from evlift.models.balance import balance
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -117,6 +118,7 @@ class Trainer:
                 f"{self.recipe.digest}). Give another --out, or delete that folder."
             )
         if not self.run.resume.exists():
+            self._start()
             return None
         resumed = load_resume(self.run.resume)
         try:
@@ -135,6 +137,13 @@ class Trainer:
         averaged = self.state.averaged
         self.state.averaged = {name: value.to(self.fabric.device) for name, value in averaged.items()}
         return resumed
+
+    def _start(self) -> None:
+        """Before the first step of a fresh run."""
+        if self.options.lsuv:
+            batch = self.feeder.batch(0).to(self.fabric.device)
+            clips = batch.events if batch.events is not None else batch.image
+            balance(self.method.student, clips)
 
     def _train_phase(
         self,
