@@ -227,7 +227,8 @@ class Feeder:
     ) -> None:
         self.task, self.options, self.method = task, options, method
         self.batch_size, self.seed = batch_size, seed
-        self._recordings = task.train if method.uses_event_labels else task.unlabelled
+        self._labelled = method.uses_event_labels and not method.semi_supervised
+        self._recordings = task.train if self._labelled else task.unlabelled
         self._check()
         self._train_targets, self._source_targets = self._recordings.targets, task.source.targets
         self._cache = Cache(options.cache) if options.cache else None
@@ -244,6 +245,8 @@ class Feeder:
         name = getattr(self.method, "__name__", type(self.method).__name__)
         if self.method.uses_events and len(self._recordings) == 0:
             raise DataError(f"{name} needs training recordings, but the task has none.")
+        if self.method.semi_supervised and len(self.task.train) == 0:
+            raise DataError(f"{name} with labels needs labelled recordings, but the task has none.")
         if (self.method.uses_images or self.method.uses_pictures) and len(self.task.source) == 0:
             raise DataError(f"{name} needs source pictures, but the task has none.")
         if getattr(self.method, "uses_frames", False):
@@ -269,24 +272,44 @@ class Feeder:
         if self.method.uses_events and not pictures_only:
             recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
             parts |= self._event_side(recordings, step)
+            if self.method.semi_supervised:
+                parts |= self._labelled_side(step)
         if self.method.uses_images or self.method.uses_pictures:
             parts |= self._image_side(positions, recordings, step, pictures_only)
         return Batch(**parts)
 
     def _event_side(self, chosen: NDArray[np.int64], step: int) -> dict[str, Any]:
+        parts: dict[str, Any] = {"events": self._encoded([self._train[i] for i in chosen], step, stream=1)}
+        if self._labelled:
+            parts["event_target"] = torch.from_numpy(self._train_targets[chosen])
+        return parts
+
+    @cached_property
+    def _few(self) -> list[EventStream]:
+        """The labelled recordings of a method that reads unlabelled ones beside them."""
+        return [self.task.train.load(i) for i in range(len(self.task.train))]
+
+    def _labelled_side(self, step: int) -> dict[str, Any]:
+        """A quarter as many labelled recordings as unlabelled ones."""
+        rows = max(1, self.batch_size // 4)
+        chosen = epoch_order(step * rows + np.arange(rows), len(self._few), self.seed, stream=4)
+        return {
+            "labelled": self._encoded([self._few[i] for i in chosen], step, stream=4),
+            "event_target": torch.from_numpy(self.task.train.targets[chosen]),
+        }
+
+    def _encoded(self, streams: list[EventStream], step: int, *, stream: int) -> Tensor:
+        """Augmented frames [B, T, 2, H, W]; row b draws from the generator of (seed, step, b, stream)."""
         frames = [
             self.encoder.events(
-                self._train[index],
-                generator(self.seed, step, row, 1),
+                recording,
+                generator(self.seed, step, row, stream),
                 augment=True,
                 window=self.options.window,
             )
-            for row, index in enumerate(chosen)
+            for row, recording in enumerate(streams)
         ]
-        parts: dict[str, Any] = {"events": torch.stack(frames)}  # [B, T, 2, H, W]
-        if self.method.uses_event_labels:
-            parts["event_target"] = torch.from_numpy(self._train_targets[chosen])
-        return parts
+        return torch.stack(frames)
 
     def _image_side(
         self,

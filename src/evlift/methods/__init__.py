@@ -14,6 +14,7 @@ from evlift.methods import (  # noqa: F401  (they fill the registry)
     evdistill,
     image_first,
     kt,
+    lift,
     self_training,
     tmkt,
 )

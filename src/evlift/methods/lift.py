@@ -1,0 +1,127 @@
+"""Lift: what carries transfer in both papers and in later label-free work, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from evlift.errors import ConfigError
+from evlift.methods.base import METHODS, Progress, StepOutput
+from evlift.methods.evdistill import EvDistill
+from evlift.methods.kt import check_weight
+from evlift.models.modes import fixed_statistics
+
+if TYPE_CHECKING:
+    from evlift.datasets.base import Batch
+
+
+@METHODS.register("lift")
+class Lift(EvDistill):
+    """A student of simulated events, an image teacher, its own average on real events, and time-step mixup.
+
+    Example:
+        >>> method = Lift(student, steps=3)  # doctest: +SKIP
+
+    From EvDistill it keeps the image-anchored pair (label, logits and affinity graph of the teacher), with events of
+    the simulated camera in place of a generator's; from TMKT the time-step mixup, between simulated and real events
+    that are believed to show the same class; from mean-teacher an averaged student whose confident answers are the
+    targets of real events. There are no generators and no critics: a step costs about half of EvDistill's.
+
+    With `labels` > 0 the labelled recordings teach beside the unlabelled ones, and val chooses the weights; without,
+    no event label is read.
+
+    Args:
+        student: a network of evlift; inference needs it alone.
+        steps: number T of time steps.
+        picture_channels: P, 1 for grey and 3 for colour.
+        teacher, teacher_share, teacher_pretrained, teacher_map: as in
+            :class:`~evlift.methods.evdistill.EvDistill`.
+        kd: weight of the logit distillation from the teacher.
+        temperature: of the distillation.
+        ag: weight of the affinity graph.
+        nodes: largest number of its nodes.
+        averaged: weight of the averaged student's targets on real events.
+        averaged_threshold: its answers below this probability do not count.
+        averaged_start: share of the training before it sets in.
+        mixup: weight of time-step mixup; default: 1 for classes with at least 2 time steps, else 0.
+        r_m: expected share of real frames in it.
+        labels: weight of the labelled recordings; 0 reads no event label.
+        tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
+        tet_lambda: as there.
+
+    Raises:
+        ConfigError: options that contradict each other.
+
+    Source: decided here, from the ablations in docs/results-unlabelled.md.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        *,
+        steps: int,
+        picture_channels: int = 1,
+        teacher: str | nn.Module = "convnet",
+        teacher_share: float = 0.3,
+        teacher_pretrained: bool = False,
+        teacher_map: Sequence[int] | None = None,
+        kd: float = 1.0,
+        temperature: float = 1.0,
+        ag: float = 0.1,
+        nodes: int = 512,
+        averaged: float = 5.0,
+        averaged_threshold: float = 0.8,
+        averaged_start: float = 0.2,
+        mixup: float | None = None,
+        r_m: float = 0.3,
+        labels: float = 0.0,
+        tet: bool = True,
+        tet_lambda: float = 1e-3,
+    ) -> None:
+        mixes = getattr(student, "task", "recognition") == "recognition" and steps > 1
+        super().__init__(
+            student,
+            steps=steps,
+            picture_channels=picture_channels,
+            teacher=teacher,
+            teacher_share=teacher_share,
+            teacher_pretrained=teacher_pretrained,
+            teacher_map=teacher_map,
+            generation="physics",
+            bmr=False,
+            kd=kd,
+            temperature=temperature,
+            ag=ag,
+            nodes=nodes,
+            da=0.0,
+            averaged=averaged,
+            averaged_threshold=averaged_threshold,
+            averaged_start=averaged_start,
+            mixup=float(mixes) if mixup is None else mixup,
+            r_m=r_m,
+            tet=tet,
+            tet_lambda=tet_lambda,
+        )
+        self.labels = check_weight("labels", labels)
+        if labels and self.segments:
+            raise ConfigError(
+                f"Expected labels=0 for segmentation, which has no labelled windows beside unlabelled ones, but got "
+                f"{labels}. Use 'events-only' or 'fine-tune' for labelled windows."
+            )
+        self.uses_event_labels = self.semi_supervised = labels > 0
+
+    def learn(self, batch: Batch, progress: Progress) -> StepOutput:
+        """One step: pictures, unlabelled recordings, and labelled ones if they are asked for."""
+        output = super().learn(batch, progress)
+        if not self.labels:
+            return output
+        labelled, target = self.require(batch, "labelled", "event_target")
+        with fixed_statistics(
+            self.student
+        ):  # a few recordings, seen again and again, are not what events look like
+            logits = self.student(labelled, head="event").logits
+        output.parts["labels"] = self.labels * self.label_loss(logits, target)
+        output.loss = output.loss + output.parts["labels"]
+        return output
