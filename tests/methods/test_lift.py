@@ -35,7 +35,7 @@ def built(said):
 
 
 def test_without_labels_it_reads_none():
-    task, method, feeder = built(recipe())
+    _, method, feeder = built(recipe())
     batch = feeder.batch(0)
     assert not method.uses_event_labels
     assert batch.event_target is None
@@ -43,7 +43,7 @@ def test_without_labels_it_reads_none():
 
 
 def test_with_labels_unlabelled_and_labelled_recordings_come_beside_each_other():
-    task, method, feeder = built(recipe(labels=1.0))
+    task, _, feeder = built(recipe(labels=1.0))
     batch = feeder.batch(0)
     assert batch.events.shape == (8, 3, 2, 28, 28)
     assert batch.labelled.shape == (2, 3, 2, 28, 28)
@@ -53,7 +53,7 @@ def test_with_labels_unlabelled_and_labelled_recordings_come_beside_each_other()
 
 
 def test_a_labelled_row_has_the_label_of_its_recording():
-    task, method, feeder = built(recipe(labels=1.0))
+    task, _, feeder = built(recipe(labels=1.0))
     clips = {}
     for i, target in enumerate(task.train.targets):
         stream = task.train.load(i)

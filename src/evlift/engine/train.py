@@ -142,7 +142,7 @@ class Trainer:
         """Before the first step of a fresh run."""
         if self.options.lsuv:
             batch = self.feeder.batch(0).to(self.fabric.device)
-            clips = batch.events if batch.events is not None else batch.image
+            (clips, *_) = (clip for clip in (batch.events, batch.image) if clip is not None)
             balance(self.method.student, clips)
 
     def _train_phase(

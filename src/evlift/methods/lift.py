@@ -41,15 +41,12 @@ class Lift(EvDistill):
         kd: weight of the logit distillation from the teacher.
         temperature: of the distillation.
         ag: weight of the affinity graph.
-        nodes: largest number of its nodes.
         averaged: weight of the averaged student's targets on real events.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the training before it sets in.
         mixup: weight of time-step mixup; default: 1 for classes with at least 2 time steps, else 0.
         r_m: expected share of real frames in it.
         labels: weight of the labelled recordings; 0 reads no event label.
-        tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
-        tet_lambda: as there.
 
     Raises:
         ConfigError: options that contradict each other.
@@ -70,15 +67,12 @@ class Lift(EvDistill):
         kd: float = 1.0,
         temperature: float = 1.0,
         ag: float = 0.1,
-        nodes: int = 512,
         averaged: float = 5.0,
         averaged_threshold: float = 0.8,
         averaged_start: float = 0.2,
         mixup: float | None = None,
         r_m: float = 0.3,
         labels: float = 0.0,
-        tet: bool = True,
-        tet_lambda: float = 1e-3,
     ) -> None:
         mixes = getattr(student, "task", "recognition") == "recognition" and steps > 1
         super().__init__(
@@ -94,15 +88,12 @@ class Lift(EvDistill):
             kd=kd,
             temperature=temperature,
             ag=ag,
-            nodes=nodes,
             da=0.0,
             averaged=averaged,
             averaged_threshold=averaged_threshold,
             averaged_start=averaged_start,
             mixup=float(mixes) if mixup is None else mixup,
             r_m=r_m,
-            tet=tet,
-            tet_lambda=tet_lambda,
         )
         self.labels = check_weight("labels", labels)
         if labels and self.segments:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from evlift.errors import ConfigError
 from evlift.models.modes import batch_norms, evaluating
 
-LAYERS = (nn.Conv2d, nn.Linear)
+Layer = nn.Conv2d | nn.Linear
 
 
 @torch.no_grad()
@@ -43,28 +44,31 @@ def balance(network: nn.Module, clips: Tensor, *, rounds: int = 3) -> dict[str, 
             "Expected a network without batch normalisation for lsuv=True, but this one normalises its layers itself. "
             "Leave train.lsuv out."
         )
-    factors: dict[str, float] = {}
     with evaluating(network):
-        for name, layer in _in_order(network, clips):
-            factors[name] = 1.0
-            for _ in range(rounds):
-                spread = _spread(network, layer, clips)
-                if not spread > 0:  # nothing arrives
-                    break
-                layer.weight.div_(spread)
-                factors[name] /= spread
-    return factors
+        return {name: _scaled(network, layer, clips, rounds) for name, layer in _in_order(network, clips)}
 
 
-def _in_order(network: nn.Module, clips: Tensor) -> list[tuple[str, nn.Module]]:
+def _scaled(network: nn.Module, layer: Layer, clips: Tensor, rounds: int) -> float:
+    """Scale one layer; returns the factor."""
+    factor = 1.0
+    for _ in range(rounds):
+        spread = _spread(network, layer, clips)
+        if not spread > 0:  # nothing arrives
+            break
+        layer.weight.div_(spread)
+        factor /= spread
+    return factor
+
+
+def _in_order(network: nn.Module, clips: Tensor) -> list[tuple[str, Layer]]:
     """Convolutions and linear layers by name, as they first run."""
-    names = {module: name for name, module in network.named_modules() if isinstance(module, LAYERS)}
-    seen: dict[nn.Module, str] = {}
-    _watched(network, names, clips, lambda layer, output: seen.setdefault(layer, names[layer]))
+    names = {module: name for name, module in network.named_modules() if isinstance(module, Layer)}
+    seen: dict[Layer, str] = {}
+    _watched(network, list(names), clips, lambda layer, output: seen.setdefault(layer, names[layer]))
     return [(name, layer) for layer, name in seen.items()]
 
 
-def _spread(network: nn.Module, layer: nn.Module, clips: Tensor) -> float:
+def _spread(network: nn.Module, layer: Layer, clips: Tensor) -> float:
     """Standard deviation of what a layer gives, over all steps."""
     outputs: list[Tensor] = []
     _watched(network, [layer], clips, lambda _, output: outputs.append(output.float().flatten()))
@@ -72,21 +76,16 @@ def _spread(network: nn.Module, layer: nn.Module, clips: Tensor) -> float:
 
 
 def _watched(
-    network: nn.Module,
-    layers: list[nn.Module] | dict[nn.Module, str],
-    clips: Tensor,
-    see: Callable[[nn.Module, Tensor], object],
+    network: nn.Module, layers: Sequence[Layer], clips: Tensor, see: Callable[[Layer, Tensor], object]
 ) -> None:
     """Run the network; `see` is shown each output of the layers."""
 
-    def hook(
-        layer: nn.Module, _: object, output: Tensor
-    ) -> None:  # what a hook returns would replace the output
+    def show(layer: Any, _: object, output: Tensor) -> None:  # what a hook returns would replace the output
         see(layer, output)
 
-    hooks = [layer.register_forward_hook(hook) for layer in layers]
+    handles = [layer.register_forward_hook(show) for layer in layers]
     try:
         network(clips)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
