@@ -45,7 +45,8 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "report": BASE | {"representations", "engine"},
     "demo": BASE | {"config", "engine", "assembly", "api", "report", "progress"},
     "bench": BASE | {"config", "engine", "api", "report", "progress"},
-    "verbs": BASE | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress", "exporting"},
+    "verbs": BASE
+    | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress", "exporting"},
     "cli": {"errors", "verbs"},
     "__main__": {"cli"},
 }

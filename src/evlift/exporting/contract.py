@@ -103,13 +103,19 @@ class Contract:
             known = {item.name for item in fields(cls)}
             found = cls(**{name: value for name, value in content.items() if name in known})
             states = tuple(tuple(shape) for shape in found.states)
-            return replace(found, shape=tuple(found.shape), states=states)  # type: ignore[arg-type]
+            found = replace(found, shape=tuple(found.shape), states=states)  # type: ignore[arg-type]
+            found.recipe()  # refuses input options of another version
+            return found
         except (ValueError, TypeError, AttributeError) as error:
-            raise FormatError(f"The description in {path} is damaged: {error}. Export the run again.") from None
+            raise FormatError(
+                f"The description in {path} is damaged or of another version: {error}. Export the run again."
+            ) from None
 
     def recipe(self) -> Recipe:
         """A recipe by which recordings are encoded for the file: raw counts where the file normalises."""
-        given = {name: tuple(v) if isinstance(v, list) else v for name, v in self.input.items()}
+        given: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in self.input.items()
+        }
         options = InputOptions(**given)
         if self.reads == "counts":
             options = replace(options, normalise="none")

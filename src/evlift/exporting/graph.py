@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class Normalise(nn.Module):
 
     def __init__(self, kind: str, scale: float | None = None) -> None:
         super().__init__()
-        self.kind, self.scale = kind, scale
+        self.kind, self.scale = kind, scale or 1.0
 
     def forward(self, counts: Tensor) -> Tensor:
         """[B, ...] → [B, ...]."""
@@ -44,7 +45,9 @@ class Normalise(nn.Module):
 def _rank(values: Tensor, share: float) -> Tensor:
     """[B, n] → [B], the quantile of each row's positive values by rank, rounded up; 0 where there is none."""
     n = values.shape[1]
-    top = values.topk(n - math.ceil(share * n) + 1).values  # no more values of a row can lie above the quantile
+    top = values.topk(
+        n - math.ceil(share * n) + 1
+    ).values  # no more values of a row can lie above the quantile
     busy = (values > 0).sum(1).double()
     above = (busy - (share * busy).ceil()).long()  # in double precision, as numpy's of a single stream
     return top.gather(1, above[:, None]).squeeze(1)
@@ -95,6 +98,9 @@ def trace(network: nn.Module, contract: Contract) -> torch.export.ExportedProgra
     """The network and, where it reads counts, their normalisation as a graph for any batch size."""
     kind = contract.input["normalise"] if contract.reads == "counts" else "none"
     before = Normalise(kind, contract.record["count_scale"])
+    network = copy.deepcopy(network).to(
+        memory_format=torch.contiguous_format
+    )  # torch.export.save wants it so
     batch = torch.export.Dim("batch")
     step = torch.rand(2, *contract.shape)
     if contract.single_step:

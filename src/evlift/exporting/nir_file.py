@@ -30,18 +30,21 @@ class Dialect:
     Args:
         dt: seconds of a time step.
         sums: knows sum pools alone, so that the next weights hold the 1/k².
+        branches: runs graphs whose paths part and meet again.
     """
 
     dt: float
     sums: bool
+    branches: bool
 
 
-DIALECTS = {"snntorch": Dialect(1e-4, sums=False), "norse": Dialect(1e-3, sums=True)}
+DIALECTS = {  # read from and tested with snnTorch 1.0.0 and Norse 1.1.0 on nirtorch 2.6
+    "snntorch": Dialect(1e-4, sums=False, branches=True),
+    "norse": Dialect(1e-3, sums=True, branches=False),
+}
 
 
-def nir_writer(
-    network: nn.Module, contract: Contract, dialect: Dialect
-) -> Callable[[Path, Contract], None]:
+def nir_writer(network: nn.Module, contract: Contract, dialect: Dialect) -> Callable[[Path, Contract], None]:
     """The network as a NIR graph; returns what writes it to a path with a contract.
 
     Raises:
@@ -98,7 +101,9 @@ class NirGraph:
         self.nodes = {name: _Node.of(graph.nodes[name]) for name in graph.nodes}
         unknown = sorted({node.kind for node in self.nodes.values()} - {*_RUN, *_NEURONS, *_ENDS})
         if unknown:
-            raise FormatError(f"Expected nodes that `evlift export` writes in {path}, but got {', '.join(unknown)}.")
+            raise FormatError(
+                f"Expected nodes that `evlift export` writes in {path}, but got {', '.join(unknown)}."
+            )
         self.order = list(graphlib.TopologicalSorter(self.before).static_order())
         self.neurons = [name for name in self.order if self.nodes[name].kind in _NEURONS]
 
@@ -114,7 +119,11 @@ class NirGraph:
         found: dict[str, Tensor] = {}
         for name in self.order:
             node = self.nodes[name]
-            given = x if node.kind == "Input" else torch.stack([found[source] for source in self.before[name]]).sum(0)
+            given = (
+                x
+                if node.kind == "Input"
+                else torch.stack([found[source] for source in self.before[name]]).sum(0)
+            )
             if node.kind in _NEURONS:
                 trace = run_neuron([given], state[name], node.leak(self.dt), node.law())
                 found[name], state[name] = trace.spikes[0], trace.potentials[0]

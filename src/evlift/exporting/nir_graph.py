@@ -179,6 +179,11 @@ def _vgg(to: Builder, net: Any) -> Flow:
 
 
 def _resnet(to: Builder, net: Any) -> Flow:
+    if not to.dialect.branches:
+        raise ConfigError(
+            "Expected a chain of layers for --target norse, whose importer runs no other graph, but got the shortcuts "
+            "of 'blocks.0'. Use --target snntorch, onnx or pt2."
+        )
     flow = to.conv("stem", net.stem, to.input)
     for number, block in enumerate(net.blocks):
         around = flow if block.shortcut is None else _unit(to, f"shortcut{number}", block.shortcut, flow)
@@ -205,7 +210,9 @@ def _inexpressible(network: nn.Module) -> str:
     ]
     for name, module in leaves:
         if not isinstance(module, known):
-            return f"its layer '{name}' is {type(module).__name__}, and NIR has nodes for spiking networks alone"
+            return (
+                f"its layer '{name}' is {type(module).__name__}, and NIR has nodes for spiking networks alone"
+            )
     return "it does not spike, and NIR has nodes for spiking networks alone"
 
 

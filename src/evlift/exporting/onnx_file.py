@@ -58,7 +58,9 @@ def open_onnx(path: Path) -> tuple[Contract, Any]:
     """
     (onnxruntime,) = extra("onnx", "onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # 0: as many as there are cores
+    options.intra_op_num_threads = int(
+        os.environ.get("OMP_NUM_THREADS") or 0
+    )  # 0: as many as there are cores
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

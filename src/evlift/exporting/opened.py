@@ -59,6 +59,7 @@ class ExportedNetwork:
         self.classes = len(contract.record["classes"])
         self.channels, *size = contract.shape
         self.input_size = tuple(size)
+        self.keeps_state = bool(contract.states)
         self._run = run
 
     def __call__(
@@ -88,9 +89,8 @@ class ExportedNetwork:
 
     def _check(self, x: Tensor, state: Sequence[Tensor] | None) -> None:
         contract = self.contract
-        free = bool(contract.states)  # one that passes its state on takes any number of steps
-        steps = "T ≥ 1" if free else contract.steps
-        fits = x.ndim == 5 and x.shape[1] > 0 and (free or x.shape[1] == contract.steps)
+        steps = "T ≥ 1" if self.keeps_state else contract.steps
+        fits = x.ndim == 5 and x.shape[1] > 0 and (self.keeps_state or x.shape[1] == contract.steps)
         if not fits or tuple(x.shape[2:]) != contract.shape:
             shape = ", ".join(map(str, contract.shape))
             raise ValueError(f"Expected `x` to be [B, {steps}, {shape}], but got {list(x.shape)}.")
@@ -127,4 +127,6 @@ def open_exported(path: str | Path) -> Exported:
     else:
         raise ConfigError(f"Expected a file ending in {', '.join(SUFFIXES)}, but got {file}.")
     contract, run = opener(file)
-    return Exported(file, contract, ExportedNetwork(contract, run), contract.recipe(), contract.opened_record())
+    return Exported(
+        file, contract, ExportedNetwork(contract, run), contract.recipe(), contract.opened_record()
+    )

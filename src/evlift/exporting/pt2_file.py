@@ -95,8 +95,8 @@ def _check_member(archive: zipfile.ZipFile, name: str) -> None:
     if place.endswith(".pt"):
         try:
             torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-        except Exception as error:  # pickles fail in many ways
-            raise _refused(archive, f"the pickle {name} ({error})") from None
+        except Exception:  # pickles fail in many ways
+            raise _refused(archive, f"the pickle {name}, which holds more than tensors") from None
 
 
 def _wrong(content: Any, key: str = "") -> Iterator[str]:
@@ -121,7 +121,9 @@ def _wrong(content: Any, key: str = "") -> Iterator[str]:
 def _trees(content: Any) -> Iterator[dict[str, Any]]:
     if isinstance(content, dict):
         yield content
-    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+    for value in (
+        content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    ):
         yield from _trees(value)
 
 

@@ -45,7 +45,11 @@ def _real(trained: Trained, contract: Contract) -> Windows:
     from evlift.assembly import create_task, evaluation_feeder
 
     task = create_task(trained.recipe)
-    raw = replace(trained, recipe=_with_input(trained, contract), record=contract.opened_record() | {"split": task.split})
+    raw = replace(
+        trained,
+        recipe=_with_input(trained, contract),
+        record=contract.opened_record() | {"split": task.split},
+    )
     pictures = contract.reads == "pictures"
     for split in ("source_val",) if pictures else ("val", "unlabelled", "train"):
         if not len(getattr(task, split)):
@@ -57,10 +61,6 @@ def _real(trained: Trained, contract: Contract) -> Windows:
             found.append(clips)
         return Windows(found[0], found[1], f"the run's {split} split")  # type: ignore[arg-type]
     raise ConfigError("The run's data hold no window to compare on.")
-
-
-def _with_input(trained: Trained, contract: Contract):  # type: ignore[no-untyped-def]
-    return replace(trained.recipe, input=contract.recipe().input)
 
 
 def _generated(trained: Trained, contract: Contract, why: str) -> Windows:
@@ -79,9 +79,11 @@ def _generated(trained: Trained, contract: Contract, why: str) -> Windows:
     streams = []
     for number in range(COUNT):
         n = number * height * width * 4 // (COUNT - 1)
-        columns = (rng.integers(0, side, n) for side in (width, height))
+        x, y = (rng.integers(0, side, n) for side in (width, height))
         times = np.sort(rng.integers(0, 50_000, n))
-        streams.append(EventStream.from_columns(times, *columns, rng.random(n) < 0.5, sensor_size=(height, width)))
+        streams.append(
+            EventStream.from_columns(times, x, y, rng.random(n) < 0.5, sensor_size=(height, width))
+        )
     clips = []
     for options, scale in (
         (trained.recipe.input, trained.record["count_scale"]),

@@ -17,7 +17,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, choices=["onnx", "pt2", "nir"], help="format")
     parser.add_argument("--out", metavar="FILE", help="default: model.onnx and so on, in the run's folder")
     parser.add_argument(
-        "--single-step", action="store_true", help="one time step of a spiking network, its state passed explicitly"
+        "--single-step",
+        action="store_true",
+        help="one time step of a spiking network, its state passed explicitly",
     )
     parser.add_argument(
         "--target",
@@ -42,7 +44,9 @@ def run(options: argparse.Namespace) -> None:
     from evlift.exporting import export
 
     console = open_console()
-    waiting = nullcontext() if options.json else console.status(f"converting {options.folder} to {options.to}")
+    waiting = (
+        nullcontext() if options.json else console.status(f"converting {options.folder} to {options.to}")
+    )
     with waiting:
         done = export(
             options.folder,
@@ -63,4 +67,7 @@ def run(options: argparse.Namespace) -> None:
         ("largest difference of a logit", f"{found.largest_difference:.3g} ({found.allowed:.3g} allowed)"),
         ("equal decisions", f"{found.equal_decisions:.2%}"),
     ]
+    if found.jumps:
+        said = f"{found.jumps} ({found.allowed_jumps} allowed): a spike on the other side of its threshold"
+        rows.append(("windows with a larger one", said))
     print_table(str(done.path), ("", ""), rows)
