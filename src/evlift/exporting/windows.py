@@ -45,11 +45,8 @@ def _real(trained: Trained, contract: Contract) -> Windows:
     from evlift.assembly import create_task, evaluation_feeder
 
     task = create_task(trained.recipe)
-    raw = replace(
-        trained,
-        recipe=_with_input(trained, contract),
-        record=contract.opened_record() | {"split": task.split},
-    )
+    recipe = replace(trained.recipe, input=contract.recipe().input)
+    raw = replace(trained, recipe=recipe, record=trained.record | contract.opened_record())
     pictures = contract.reads == "pictures"
     for split in ("source_val",) if pictures else ("val", "unlabelled", "train"):
         if not len(getattr(task, split)):
