@@ -149,6 +149,21 @@ def test_members_of_other_kinds_are_refused(sound, tmp_path, name):
         open_exported(path)
 
 
+def test_torch_sees_no_member_but_those_checked(sound, tmp_path):
+    """Two members of one name: whichever is checked is the one that is loaded."""
+    path = changed(
+        sound,
+        tmp_path / "a.pt2",
+        "models/model.json",
+        lambda content: with_target(content, "torch.os.system"),
+    )
+    with zipfile.ZipFile(sound) as whole, zipfile.ZipFile(path, "a") as archive:
+        (name,) = (name for name in whole.namelist() if name.endswith("models/model.json"))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(name, whole.read(name))
+    assert open_exported(path).network(torch.rand(1, 1, 2, 28, 28)).logits.shape == (1, 1, 10)
+
+
 def test_the_samples_are_dangerous(sound, tmp_path):
     """Without the check torch would run them: what is refused above is no straw man."""
     mark = tmp_path / "mark"

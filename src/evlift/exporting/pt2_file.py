@@ -52,10 +52,10 @@ def open_pt2(path: Path) -> tuple[Contract, Any]:
     Raises:
         FormatError: no file of evlift's, or one whose loading could run code.
     """
-    check_archive(path)
+    archive = checked_archive(path)
     held = {KEY: ""}
     try:
-        program = torch.export.load(path, extra_files=held)
+        program = torch.export.load(archive, extra_files=held)
         module = program.module(check_guards=False)
     except Exception as error:  # a damaged file may fail anywhere in torch
         raise FormatError(f"{path} is no graph that torch.export reads: {error}") from error
@@ -69,32 +69,41 @@ def open_pt2(path: Path) -> tuple[Contract, Any]:
     return contract, run
 
 
-def check_archive(path: Path) -> None:
-    """Raise :class:`~evlift.errors.FormatError` unless the archive holds tensors and operators of torch alone.
+def checked_archive(path: Path) -> io.BytesIO:
+    """The archive anew, once it has been seen to hold tensors and operators of torch alone.
 
     torch.export.load unpickles, evaluates sizes as Python expressions and looks operators up by any name: a file from
-    elsewhere could run anything. What `evlift export` writes needs none of that.
+    elsewhere could run anything. What `evlift export` writes needs none of that. torch gets what was checked, not the
+    file, since its reader need not see the same members in a crafted one.
+
+    Raises:
+        FormatError: no archive, or one that holds more.
     """
+    sound = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                _check_member(archive, name)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, FormatError | FileNotFoundError):
-            raise
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(sound, "w") as copy:
+            for name in dict.fromkeys(archive.namelist()):
+                content = archive.read(name)
+                _check_member(archive, name, content)
+                copy.writestr(f"model/{name.partition('/')[2]}", content)
+    except FormatError:
+        raise
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path} is no archive of torch.export: {error}") from None
+    sound.seek(0)
+    return sound
 
 
-def _check_member(archive: zipfile.ZipFile, name: str) -> None:
+def _check_member(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     place = name.partition("/")[2]
     if not MEMBERS.fullmatch(place):
         raise _refused(archive, f"the member {name}")
     if place.endswith(".json"):
-        for wrong in _wrong(json.loads(archive.read(name))):
+        for wrong in _wrong(json.loads(content)):
             raise _refused(archive, wrong)
     if place.endswith(".pt"):
         try:
-            torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+            torch.load(io.BytesIO(content), weights_only=True)
         except Exception:  # pickles fail in many ways
             raise _refused(archive, f"the pickle {name}, which holds more than tensors") from None
 
