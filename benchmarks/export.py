@@ -2,10 +2,9 @@
 
     python benchmarks/export.py [--runs 30] [--nets scnn,vgg-snn] [--json FILE]
 
-One clip at a time, as `evlift predict` asks, on one thread. All forms of a network are timed in turn, `runs` times over;
-a figure is the median processor time, which is the latency where nothing else runs, and which a busy machine disturbs
-little. Networks have the default width and fresh weights: their
-speed does not depend on training.
+One clip at a time, as `evlift predict` asks, on one thread. All forms of a network are timed in turn, `runs` times
+over; a figure is the median processor time, which is the latency where nothing else runs and which a busy machine
+disturbs little. Networks have the default width and fresh weights: their speed does not depend on training.
 
 Below, the student of a finished EvDistill run beside a supervised one of the same architecture: both are trained for
 two steps on generated data, exported and compared, parameters counted in the files.

@@ -70,12 +70,12 @@ class Builder:
         if norm is not None:
             scale, bias = _affine(norm)
             weight = weight * scale[:, None, None, None]
-        return self._conv(name, weight, bias, flow, int(layer.stride[0]), tuple(layer.padding))
+        return self._conv(name, weight, bias, flow, stride=int(layer.stride[0]), padding=tuple(layer.padding))
 
     def norm(self, name: str, layer: Any, flow: Flow) -> Flow:
         """A normalisation on its own: a 1×1 convolution whose matrix is diagonal."""
         scale, bias = _affine(layer)
-        return self._conv(name, np.diag(scale)[:, :, None, None], bias, flow, 1, (0, 0))
+        return self._conv(name, np.diag(scale)[:, :, None, None], bias, flow)
 
     def linear(self, name: str, layer: Any, flow: Flow, *, mean: bool = False) -> Flow:
         """A linear layer on the flattened map, or with `mean` on its average: a convolution over all of it."""
@@ -90,7 +90,9 @@ class Builder:
         margins = (-(-(side - height) // 2), -(-(side - width) // 2))
         square = np.zeros((*weight.shape[:2], side, side))
         square[:, :, margins[0] : margins[0] + height, margins[1] : margins[1] + width] = weight
-        return self._conv(name, square, _array(layer.bias), flow, 1 if height == width else 2, margins)
+        return self._conv(
+            name, square, _array(layer.bias), flow, stride=1 if height == width else 2, padding=margins
+        )
 
     def pool(self, name: str, flow: Flow) -> Flow:
         """A mean over 2×2 locations, or their sum with the quarter left to the next weights."""
@@ -122,7 +124,14 @@ class Builder:
         return self._add(name, node, flow)
 
     def _conv(
-        self, name: str, weight: Weights, bias: Weights, flow: Flow, stride: int, padding: tuple[int, ...]
+        self,
+        name: str,
+        weight: Weights,
+        bias: Weights,
+        flow: Flow,
+        *,
+        stride: int = 1,
+        padding: tuple[int, ...] = (0, 0),
     ) -> Flow:
         node = self.nir.Conv2d(
             input_shape=flow.shape[1:],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,11 @@ def pt2_writer(network: nn.Module, contract: Contract) -> Callable[[Path, Contra
     program._guards_code = []  # Python code that compares the sizes of inputs: run when the file is opened
 
     def write(path: Path, contract: Contract) -> None:
-        torch.export.save(program, path, extra_files={KEY: contract.to_json()})
+        with (
+            warnings.catch_warnings()
+        ):  # torch takes weights in channels_last for parts of others and keeps them well
+            warnings.filterwarnings("ignore", "No complete tensor found")
+            torch.export.save(program, path, extra_files={KEY: contract.to_json()})
 
     return write
 
