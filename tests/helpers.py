@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 TINY: dict[str, Any] = {
@@ -34,3 +35,37 @@ def tiny(**changes: dict[str, Any]) -> dict[str, Any]:
         renamed = "name" in change and change["name"] != content.get("name")
         recipe[section] = dict(change) if renamed else {**content, **change}
     return recipe
+
+
+def liven(folder: Path) -> None:
+    """Give the spiking network of a run, which a few steps leave silent, weights with which all its layers fire."""
+    import torch
+    from torch import nn
+
+    from evlift.assembly import open_run
+    from evlift.engine.checkpoint import save_weights
+    from evlift.models.base import StepNorm
+
+    trained = open_run(folder)
+    network: Any = trained.network
+    if not hasattr(network, "layers"):
+        return
+    normalised = any(isinstance(module, StepNorm) for module in network.modules())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, StepNorm):
+                module.bias.uniform_(0.2, 0.8, generator=generator)
+                module.running_mean.uniform_(-0.1, 0.1, generator=generator)
+                module.running_var.uniform_(0.05, 0.2, generator=generator)
+            elif isinstance(module, nn.Conv2d | nn.Linear) and not normalised:
+                module.weight.mul_(2)
+        out = network(
+            torch.rand(2, trained.recipe.input.steps, network.channels, *network.input_size), taps=True
+        )
+    rate = float(out.spikes.mean())
+    if not 0.02 < rate < 0.98:
+        raise ValueError(
+            f"Expected the livened network of {folder} to fire, but its last layer has the rate {rate}."
+        )
+    save_weights(trained.run.weights, network.state_dict())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evlift.assembly import open_run
     from evlift.config import parse_recipe
     from evlift.events import EventStream, open_reader, read_events, write_events
+    from evlift.exporting import export, open_exported
     from evlift.methods import create_method
     from evlift.models import create_model
     from evlift.representations import create_representation
@@ -22,6 +23,7 @@ _HOMES = {
     "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
+    "evlift.exporting": ("export", "open_exported"),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
     "evlift.representations": ("create_representation",),
@@ -34,6 +36,8 @@ __all__ = [
     "create_model",
     "create_representation",
     "evaluate",
+    "export",
+    "open_exported",
     "open_reader",
     "open_run",
     "parse_recipe",

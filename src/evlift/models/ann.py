@@ -82,7 +82,7 @@ class FrameNet(nn.Module):
             # [B, T, C, H, W] → [B, T·C, H, W], or [B·T, C, H, W] where every frame is read alone
             features = self.feature_map(x.flatten(0, 1) if self.shared_time else x.flatten(1, 2))
             logits, pooled = self.read(features)
-        sizes = (len(x), self.steps if self.shared_time else 1)
+        sizes = (x.shape[0], self.steps if self.shared_time else 1)
         logits = logits.unflatten(0, sizes)  # [B, K] → [B, 1, K], or [B·T, K] → [B, T, K]
         if not taps:
             return SpikingOutput(logits, None, None, [])

@@ -316,9 +316,10 @@ class Neuron(nn.Module):
 
     def forward(self, xs: Iterable[Tensor], v0: Tensor | None = None) -> Trace:
         """T tensors [B, ...] → spikes and potentials, T tensors [B, ...] each."""
-        return run_neuron(xs, v0, self._leak(), self.law, self.memory)
+        return run_neuron(xs, v0, self.leak(), self.law, self.memory)
 
-    def _leak(self) -> float | Tensor | None:
+    def leak(self) -> float | Tensor | None:
+        """1/tau, None for no leak."""
         if self.kind == "plif":
             return torch.sigmoid(self.leak_logit)
         return None if self.kind == "if" else 1 / self.tau
