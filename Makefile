@@ -7,7 +7,7 @@ BENCH = .venv-bench
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-digits clean
+.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -42,10 +42,6 @@ bench-simulate: $(VENV)/installed
 
 bench-neurons: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/neurons.py
-
-bench-digits: $(VENV)/installed
-	$(BIN)/python benchmarks/digits.py run --out runs/digits
-	$(BIN)/python benchmarks/digits.py table --out runs/digits
 
 # the mark depends on what decides the installation, so that a changed dependency installs again
 $(VENV)/installed: pyproject.toml constraints.txt
