@@ -127,16 +127,19 @@ class Results:
         suite: the suite.
         jobs: its runs.
         found: result.json of those that have one, by folder.
+        sessions: of work: started, seconds, workers, runs, machine.
     """
 
     suite: Suite
     jobs: Sequence[Job]
     found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sessions: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
-    def read(cls, suite: Suite, jobs: Sequence[Job]) -> Results:
-        """Read the runs' folders."""
-        return cls(suite, jobs, {job.folder.name: result for job in jobs if (result := job.result())})
+    def read(cls, suite: Suite, jobs: Sequence[Job], sessions: Sequence[Mapping[str, Any]] = ()) -> Results:
+        """Read the runs' folders and records."""
+        found = {job.folder.name: result for job in jobs if (result := job.result())}
+        return cls(suite, jobs, found, sessions)
 
     def splits(self, judge: Judge) -> list[str]:
         """Where a judge has judged: its own split, and test where that was asked for."""

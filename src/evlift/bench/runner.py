@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
@@ -56,12 +56,19 @@ class Runner:
         seconds: after which no run is started any more and those that run are stopped, with a checkpoint.
         board: who watches.
         pause: seconds between two looks at the processes.
+        keep: called with every job that is done, to keep its figures.
     """
 
     def __init__(
-        self, workers: int, board: Board, *, seconds: float = float("inf"), pause: float = 0.2
+        self,
+        workers: int,
+        board: Board,
+        *,
+        seconds: float = float("inf"),
+        pause: float = 0.2,
+        keep: Callable[[Job], None] | None = None,
     ) -> None:
-        self.workers, self.board, self.pause = workers, board, pause
+        self.workers, self.board, self.pause, self.keep = workers, board, pause, keep
         self.deadline = time.monotonic() + seconds
         self.running: list[Running] = []
         self.stopping = False
@@ -90,6 +97,8 @@ class Runner:
             code = one.process.returncode
             if code == 0 and one.job.done:
                 outcome.done.append(one.job)
+                if self.keep:
+                    self.keep(one.job)
                 self.board.ended(one.job, f"done in {time.monotonic() - one.started:.0f} s")
             elif code == STOPPED or self.stopping:
                 outcome.left.append(one.job)

@@ -177,18 +177,34 @@ def summary(results: Results) -> list[str]:
     """Sentences below the tables: how much was run, where, what was not, and what failed."""
     done = [job for job in results.jobs if job.done]
     said = [f"{len(done)} of {len(results.jobs)} runs are done."]
-    machines = {
-        f"{run['environment']['machine']}, {run['environment']['device']}" for run in results.found.values()
-    }
-    if machines:
-        hours = sum(run["seconds"] for run in results.found.values()) / 3600
-        said.append(
-            f"Training took {hours:.2f} hours in all, summed over the runs, on {' and '.join(sorted(machines))}."
-        )
+    said += _where_and_how_long(results)
     said += [f"{row.name}: judged on {row.split}." for row in results.suite.rows if row.split]
     failed = {job: job.failure for job in results.jobs if job.failure}
     said += [f"Failed: {job}: {failure}" for job, failure in failed.items()]
     said += [f"Not run: {job}" for job in results.jobs if not job.done and job not in failed]
+    return said
+
+
+def _where_and_how_long(results: Results) -> list[str]:
+    """Machines, versions, hours of training, and hours by the clock."""
+    runs = results.found.values()
+    if not runs:
+        return []
+    machines = sorted({f"{run['environment']['machine']}, {run['environment']['device']}" for run in runs})
+    versions = {run["environment"].get("packages", {}).get("evlift", "unknown") for run in runs}
+    hours = sum(run["seconds"] for run in runs) / 3600
+    judging = sum(run.get("judge_seconds", 0.0) for run in runs) / 3600
+    said = [
+        f"Training took {hours:.2f} hours and judging {judging:.2f} hours in all, summed over the runs, on "
+        f"{' and '.join(machines)}, with evlift {', '.join(sorted(versions))}."
+    ]
+    if results.sessions:
+        wall = sum(session["seconds"] for session in results.sessions) / 3600
+        workers = sorted({session["workers"] for session in results.sessions})
+        said.append(
+            f"Wall time: {wall:.2f} hours in {len(results.sessions)} sessions of {' or '.join(map(str, workers))} runs "
+            "at a time."
+        )
     return said
 
 

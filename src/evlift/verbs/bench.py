@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="the suite's quick form: minutes instead of hours"
     )
     parser.add_argument("--out", metavar="DIR", help="folder of runs and tables; default: runs/bench/SUITE")
+    parser.add_argument(
+        "--records",
+        metavar="DIR",
+        help="keep figures of finished runs in DIR/SUITE.jsonl, small enough to commit; what is there is done",
+    )
     parser.add_argument(
         "--workers", type=_at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
     )
@@ -72,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: no suite, or one that does not hold together; EvliftError: runs failed, the tables are written.
     """
     from evlift.bench.jobs import Filter, plan
+    from evlift.bench.records import Records, read_sessions
     from evlift.bench.suite import load_suite
 
     console = open_console()
@@ -80,8 +87,10 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLE}")
         return _list_suites(console)
     suite = load_suite(options.suite, quick=options.quick)
-    out = Path(options.out or Path("runs") / "bench" / (suite.name + ("-quick" if options.quick else "")))
-    jobs = plan(suite, out, test=options.test)
+    name = suite.name + ("-quick" if options.quick else "")
+    out = Path(options.out or Path("runs") / "bench" / name)
+    records = Records(options.records, name) if options.records else None
+    jobs = plan(suite, out, test=options.test, records=records)
     wanted = Filter(options.rows, options.cells, options.methods, options.seeds, options.labels_per_class)(
         jobs
     )
@@ -92,7 +101,9 @@ def run(options: argparse.Namespace) -> None:
     if options.list:
         return _list_runs(console, wanted)
     outcome = None if options.table_only else _work(console, suite, (jobs, wanted), out, options)
-    _write(console, suite, jobs, out)
+    if records:
+        records.add([job.result() for job in jobs], read_sessions(out))
+    _write(console, suite, jobs, out, list(records.sessions.values()) if records else read_sessions(out))
     if outcome and outcome.interrupted:
         raise KeyboardInterrupt(
             f"stopped with {len(outcome.left)} runs to go; the same command goes on from there"
@@ -114,6 +125,7 @@ def _work(
 ) -> Outcome:
     """Run what is not done of the wanted jobs."""
     from evlift.bench.board import Board
+    from evlift.bench.records import note_session
     from evlift.bench.runner import Runner, usable_cores
 
     every, wanted = jobs
@@ -123,21 +135,32 @@ def _work(
         f"{suite.title}: {len(todo)} of {len(wanted)} runs to go, {workers} at a time → {out}", soft_wrap=True
     )
     seconds = float("inf") if options.minutes is None else 60 * options.minutes
+    started, clock = time.gmtime(), time.monotonic()
     with alone(out), Board(console, suite, every) as board:
-        outcome = Runner(workers, board, seconds=seconds).run(todo)
+        outcome = Runner(workers, board, seconds=seconds, keep=_keep_in_records).run(todo)
+        if todo:
+            note_session(out, started, time.monotonic() - clock, workers=workers, runs=len(outcome.done))
     if outcome.left and not outcome.interrupted:
         console.print(f"Time is up with {len(outcome.left)} runs to go; the same command goes on from there.")
     return outcome
 
 
-def _write(console: Console, suite: Suite, jobs: Sequence[Job], out: Path) -> None:
+def _keep_in_records(job: Job) -> None:
+    """A finished run's figures are kept at once: the machine may not live to see the last one."""
+    if job.records:
+        job.records.add([job.result()])
+
+
+def _write(
+    console: Console, suite: Suite, jobs: Sequence[Job], out: Path, sessions: Sequence[dict[str, Any]]
+) -> None:
     from rich.table import Table
 
     from evlift.bench.output import write_all
     from evlift.bench.results import Results
     from evlift.bench.tables import tables
 
-    results = Results.read(suite, jobs)
+    results = Results.read(suite, jobs, sessions)
     written = write_all(results, out)
     for found in tables(results):
         table = Table(title=found.title, title_justify="left")
