@@ -66,7 +66,7 @@ def fake_results(
                 names[one["split"]] = [f"{one['split']}{i}" for i in range(30)]
                 right = (rng.random(30) < 0.7).astype(int).tolist()
                 judged[key_of(one)] = {"score": float(np.mean(right)), "metric": "accuracy", "right": right}
-                judged[key_of(one)] |= {"class_mean": 0.5, "confusion": [[1]]}
+                judged[key_of(one)] |= {"class_mean": 0.5, "confusion": [[1]], "per_step": [0.25, 0.5]}
         result = {
             "digest": job.content["digest"],
             "split": hash_of_text(str(job.entries[0].recipe.data["fold"])),

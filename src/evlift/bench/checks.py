@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SECTIONS = ("data", "input", "model", "method", "train")
 KNOWN = {
     "suite": ("title", "plugins", "base", "rows", "cells", "judge", "quick", "reference", "targets"),
-    "row": (*SECTIONS, "adapt", "ignores", "split"),
+    "row": (*SECTIONS, "adapt", "ignores", "split", "trials"),
     "cell": ("vary", "rows", "set"),
     "judge": ("name", "split", "window"),
     "quick": ("set", "cells", "rows", "repeats"),

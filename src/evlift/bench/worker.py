@@ -60,7 +60,7 @@ def main(folder: Path) -> int:
     """Train and judge what the folder's job says; returns the process's exit code."""
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     try:
-        from evlift.bench.suite import load_plugins
+        from evlift.bench.extras import load_plugins
 
         load_plugins([Path(plugin) for plugin in job["plugins"]])
         run = train(job, folder)

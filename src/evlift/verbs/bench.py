@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="the suite's quick form: minutes instead of hours"
     )
     parser.add_argument("--out", metavar="DIR", help="folder of runs and tables; default: runs/bench/SUITE")
+    parser.add_argument(
+        "--budget",
+        metavar="KIND=N",
+        help="every run's budget, for all rows alike: steps=N, samples=N or seconds=N (steps fitted to this machine)",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file that registers methods or networks",
+    )
+    parser.add_argument(
+        "--add-row",
+        action="append",
+        default=[],
+        metavar="NAME=METHOD",
+        help="a further row of every cell: the name of a method, or a row as in a suite's YAML",
+    )
     parser.add_argument(
         "--records",
         metavar="DIR",
@@ -77,6 +97,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: no suite, or one that does not hold together; EvliftError: runs failed, the tables are written.
     """
+    from evlift.bench.budget import Budget
     from evlift.bench.jobs import Filter, plan
     from evlift.bench.records import Records, read_sessions
     from evlift.bench.suite import load_suite
@@ -86,9 +107,13 @@ def run(options: argparse.Namespace) -> None:
         if not options.list:
             raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLE}")
         return _list_suites(console)
-    suite = load_suite(options.suite, quick=options.quick)
+    suite = load_suite(
+        options.suite, quick=options.quick, plugins=options.plugin, more_rows=_added_rows(options.add_row)
+    )
     name = suite.name + ("-quick" if options.quick else "")
     out = Path(options.out or Path("runs") / "bench" / name)
+    if options.budget:
+        suite = replace(suite, budget=replace(Budget.parse(options.budget), folder=out))
     records = Records(options.records, name) if options.records else None
     jobs = plan(suite, out, test=options.test, records=records)
     wanted = Filter(options.rows, options.cells, options.methods, options.seeds, options.labels_per_class)(
@@ -210,6 +235,25 @@ def alone(out: Path) -> Iterator[None]:
                 f"Another evlift bench works in {out}. Wait for it, or give another --out."
             ) from None
         yield
+
+
+def _added_rows(said: Sequence[str]) -> dict[str, Any]:
+    """Rows by name from NAME=METHOD or NAME=YAML."""
+    import yaml
+
+    rows: dict[str, Any] = {}
+    for text in said:
+        name, equals, content = text.partition("=")
+        try:
+            row = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Expected YAML behind the name in --add-row {text}, but: {error}") from None
+        if not equals or not name.strip() or not isinstance(row, str | dict):
+            raise ConfigError(
+                f"Expected --add-row NAME=METHOD, or NAME={{method: {{name: METHOD, ...}}}}, but got '{text}'."
+            )
+        rows[name.strip()] = row
+    return rows
 
 
 def _names(text: str) -> list[str]:
