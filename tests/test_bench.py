@@ -399,7 +399,7 @@ def test_the_deadline_stops_processes_politely_then_firmly(scripted, monkeypatch
 def test_a_training_whose_starter_is_gone_stops_itself(monkeypatch):
     reported, sent = [], []
     monkeypatch.setattr(worker.os, "kill", lambda *given: sent.append(given))
-    tell = worker._reporter(lambda *given: reported.append(given))
+    tell = worker.watched(lambda *given: reported.append(given))
     tell(1, 10, {})
     assert sent == []
     monkeypatch.setattr(worker.os, "getppid", lambda: -1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from evlift.bench.records import Records
 from evlift.bench.suite import Entry, Suite
@@ -29,6 +29,8 @@ class Job:
         test: judged on the test split, too.
         records: where its figures may be without its folder, such as those of another machine.
     """
+
+    module: ClassVar[str] = "evlift.bench.worker"
 
     folder: Path
     entries: tuple[Entry, ...]

@@ -90,10 +90,10 @@ def train(job: Mapping[str, Any], folder: Path) -> Run:
         return Run(folder)
     say("starting")
     with TrainingBar(Console(quiet=True), "run") as report:
-        return api.train(job["recipe"], folder, report=_reporter(report))
+        return api.train(job["recipe"], folder, report=watched(report))
 
 
-def _reporter(
+def watched(
     report: Callable[[int, int, dict[str, float]], None],
 ) -> Callable[[int, int, dict[str, float]], None]:
     """Say where training stands now and then; stop as by ctrl-C if the process that started this one is gone."""

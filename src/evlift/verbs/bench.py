@@ -62,17 +62,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="keep figures of finished runs in DIR/SUITE.jsonl, small enough to commit; what is there is done",
     )
     parser.add_argument(
-        "--workers", type=_at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
+        "--workers", type=at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
     )
     parser.add_argument(
         "--minutes",
-        type=_at_least(float, 0),
+        type=at_least(float, 0),
         metavar="M",
         help="stop after so long; the same command goes on",
     )
-    parser.add_argument("--rows", type=_names, metavar="A,B", help="run these rows alone")
-    parser.add_argument("--cells", type=_names, metavar="A,B", help="run these cells alone")
-    parser.add_argument("--methods", type=_names, metavar="A,B", help="run rows of these methods alone")
+    parser.add_argument("--rows", type=names, metavar="A,B", help="run these rows alone")
+    parser.add_argument("--cells", type=names, metavar="A,B", help="run these cells alone")
+    parser.add_argument("--methods", type=names, metavar="A,B", help="run rows of these methods alone")
     parser.add_argument("--seeds", type=_numbers, metavar="N,N", help="run these values of train.seed alone")
     parser.add_argument(
         "--labels-per-class",
@@ -147,7 +147,7 @@ def _work(
     jobs: tuple[Sequence[Job], Sequence[Job]],
     out: Path,
     options: argparse.Namespace,
-) -> Outcome:
+) -> Outcome[Job]:
     """Run what is not done of the wanted jobs."""
     from evlift.bench.board import Board
     from evlift.bench.records import note_session
@@ -256,20 +256,23 @@ def _added_rows(said: Sequence[str]) -> dict[str, Any]:
     return rows
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """Names with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(name) for name in _names(text)]
+        return [int(name) for name in names(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected whole numbers with commas between, but got {text}"
         ) from None
 
 
-def _at_least(kind: type, low: float) -> Callable[[str], Any]:
+def at_least(kind: type, low: float) -> Callable[[str], Any]:
+    """A type of arguments: numbers of at least `low`."""
+
     def parse(text: str) -> Any:
         try:
             value = kind(text)
