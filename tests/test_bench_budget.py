@@ -12,9 +12,10 @@ from bench_suites import fake_results, write_suite
 from evlift.bench import budget as budgets
 from evlift.bench.budget import Budget, time_step
 from evlift.bench.jobs import plan
+from evlift.bench.output import score_figure
 from evlift.bench.results import Difference, Results, energy
 from evlift.bench.suite import load_suite
-from evlift.bench.tables import paired_text, records, step_table, tables
+from evlift.bench.tables import cell_table, paired_text, records, step_table, tables
 from evlift.cli import main
 from evlift.config import parse_recipe
 from evlift.errors import ConfigError
@@ -192,6 +193,39 @@ def test_energy_trials_tests_and_steps_are_in_the_tables(tmp_path):
     assert flat["trials"] == 0
     assert 0 < flat["p_over_recordings"] <= 1
     assert flat["p_over_runs"] is None
+
+
+def test_what_a_column_adds_to_the_reference_cell(tmp_path):
+    path = write_suite(tmp_path / "tiny.yaml", reference_cell="few: labels per class 1")
+    suite = load_suite(path)
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    results = Results.read(suite, jobs)
+    table = cell_table(results, suite.judges[0], "val")
+    assert table.header == ("row", "all", "few: labels per class 2")
+    one, two = (results.value("events", f"few: labels per class {k}", "whole").scores for k in (1, 2))
+    row = next(row for row in table.rows if row[0] == "events")
+    assert row[1] == "not run"  # no place in common
+    assert row[2].startswith(f"{np.mean(two) - np.mean(one):+.3f}, s.e. ")
+    assert f"; p {stats.ttest_rel(two, one).pvalue:.3f} over 3 runs" in row[2]
+    assert table in tables(results)
+    with pytest.raises(ConfigError, match="reference_cell"):
+        load_suite(write_suite(tmp_path / "tiny.yaml", reference_cell="most"))
+
+
+def test_a_figure_of_curves_has_a_line_for_every_row(tmp_path):
+    suite = load_suite(write_suite(tmp_path / "tiny.yaml", figure="lines"))
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    results = Results.read(suite, jobs)
+    axes = score_figure(results).axes
+    assert [axis.get_title() for axis in axes] == ["whole", "short"]
+    shown = {box.get_label(): box.lines[0].get_ydata() for box in axes[1].containers}
+    assert list(shown) == ["pictures", "pictures + adapted statistics", "events"]
+    means = [results.value("events", column.name, "short").mean for column in suite.columns]
+    assert list(shown["events"]) == means
+    with pytest.raises(ConfigError, match="one of points, lines, but got 'bars'"):
+        load_suite(write_suite(tmp_path / "tiny.yaml", figure="bars"))
 
 
 def test_trials_are_whole_numbers(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 from evlift.bench.budget import Budget
 from evlift.bench.checks import (
+    FIGURES,
     SECTIONS,
     SPLITS,
     WINDOWS,
@@ -127,6 +128,8 @@ class Suite:
     plugins: tuple[Path, ...] = ()
     quick: bool = False
     budget: Budget | None = None
+    figure: str = "points"
+    reference_cell: str | None = None
 
     @property
     def lines(self) -> list[tuple[Row, bool]]:
@@ -210,7 +213,10 @@ def load_suite(
             + [Path(plugin).resolve() for plugin in plugins]
         ),
         quick=quick,
+        figure=content.get("figure", "points"),
+        reference_cell=content.get("reference_cell"),
     )
+    check_one_of("figure", suite.figure, FIGURES, str(path))
     check_names(suite, content, every, str(path))
     load_plugins(suite.plugins)
     return suite

@@ -48,6 +48,8 @@ def tables(results: Results) -> list[Table]:
             if results.suite.reference:
                 shown.append(difference_table(results, judge, split))
                 shown.append(paired_table(results, judge, split))
+            if results.suite.reference_cell in columns(results):
+                shown.append(cell_table(results, judge, split))
     shown += [table for judge in results.suite.judges if (table := step_table(results, judge)).rows]
     shown.append(cost_table(results))
     if results.suite.targets:
@@ -102,6 +104,27 @@ def paired_table(results: Results, judge: Judge, split: str) -> Table:
         rows.append((line, *(NOT_PLANNED if gain is None else paired_text(gain) for gain in gains)))
     title = f"{judge.name}, {split}: paired tests against {reference}, two-sided p, not corrected for their number"
     return Table(title, (f"{reference} against", *columns(results)), tuple(rows))
+
+
+def cell_table(results: Results, judge: Judge, split: str) -> Table:
+    """Every column minus the suite's reference cell, row by row, paired by place, with tests."""
+    reference = str(results.suite.reference_cell)
+    others = [column for column in columns(results) if column != reference]
+    rows = []
+    for line in lines(results):
+        base = results.value(line, reference, judge.name, split)
+        values = [results.value(line, column, judge.name, split) for column in others]
+        gains = [
+            results.difference(value, base) if value.planned and base.planned else None for value in values
+        ]
+        rows.append((line, *(NOT_PLANNED if gain is None else _gain_and_test(gain) for gain in gains)))
+    title = f"{judge.name}, {split}: what a column adds to '{reference}', with two-sided p"
+    return Table(title, ("row", *others), tuple(rows))
+
+
+def _gain_and_test(gain: Difference) -> str:
+    tested = paired_text(gain)
+    return difference_text(gain) + (f"; p {tested}" if tested not in (NOT_RUN, NOT_PLANNED) else "")
 
 
 def step_table(results: Results, judge: Judge) -> Table:
