@@ -42,20 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="KIND=N",
         help="every run's budget, for all rows alike: steps=N, samples=N or seconds=N (steps fitted to this machine)",
     )
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        help="a file that registers methods or networks",
-    )
-    parser.add_argument(
-        "--add-row",
-        action="append",
-        default=[],
-        metavar="NAME=METHOD",
-        help="a further row of every cell: the name of a method, or a row as in a suite's YAML",
-    )
+    _add_extras(parser)
     parser.add_argument(
         "--records",
         metavar="DIR",
@@ -70,6 +57,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="stop after so long; the same command goes on",
     )
+    _add_filters(parser)
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="judge on the test split, too, from saved weights: for final tables",
+    )
+    parser.add_argument(
+        "--table-only", action="store_true", help="write the tables of what is there, run nothing"
+    )
+    parser.add_argument("--list", action="store_true", help="list the shipped suites, or the runs of SUITE")
+
+
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    """Options for methods of a user's own."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file that registers methods or networks",
+    )
+    parser.add_argument(
+        "--add-row",
+        action="append",
+        default=[],
+        metavar="NAME=METHOD",
+        help="a further row of every cell: the name of a method, or a row as in a suite's YAML",
+    )
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a part of the runs."""
     parser.add_argument("--rows", type=names, metavar="A,B", help="run these rows alone")
     parser.add_argument("--cells", type=names, metavar="A,B", help="run these cells alone")
     parser.add_argument("--methods", type=names, metavar="A,B", help="run rows of these methods alone")
@@ -80,15 +99,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,N",
         help="run these label counts alone; 0 for all labels",
     )
-    parser.add_argument(
-        "--test",
-        action="store_true",
-        help="judge on the test split, too, from saved weights: for final tables",
-    )
-    parser.add_argument(
-        "--table-only", action="store_true", help="write the tables of what is there, run nothing"
-    )
-    parser.add_argument("--list", action="store_true", help="list the shipped suites, or the runs of SUITE")
 
 
 def run(options: argparse.Namespace) -> None:
