@@ -45,8 +45,10 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "report": BASE | {"representations", "engine"},
     "demo": BASE | {"config", "engine", "assembly", "api", "report", "progress"},
     "bench": BASE | {"config", "engine", "api", "report", "progress"},
+    "tuning": BASE
+    | {"config", "api", "bench", "progress"},
     "verbs": BASE
-    | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress", "exporting"},
+    | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "tuning", "progress", "exporting"},
     "cli": {"errors", "verbs"},
     "__main__": {"cli"},
 }

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
+from bench_suites import BASE, SUITE, fake_results, write_suite
 from evlift.bench import runner as running
 from evlift.bench import worker
 from evlift.bench.board import Board
@@ -29,36 +30,9 @@ from evlift.bench.results import Difference, Results, Said, Value, wilson
 from evlift.bench.runner import Runner
 from evlift.bench.suite import load_suite, merge, shipped_suites
 from evlift.bench.tables import difference_text, pooled_text, score_text, target_row
-from evlift.bench.worker import key_of
 from evlift.cli import main
 from evlift.errors import ConfigError, EvliftError
 from evlift.verbs.bench import alone
-from helpers import TINY
-
-BASE = {
-    **{section: TINY[section] for section in ("input", "train")},
-    "data": {"name": "simulated-digits", "recordings": 100},
-    "model": {"name": "convnet"},
-}
-SUITE = {
-    "title": "Tiny",
-    "base": BASE,
-    "rows": {
-        "pictures": {
-            "method": "source-only",
-            "adapt": True,
-            "ignores": ["data.labels_per_class", "data.label_seed"],
-        },
-        "events": {"method": "events-only"},
-    },
-    "cells": {
-        "all": {"vary": {"data.fold": [0, 1]}},
-        "few": {"vary": {"data.labels_per_class": [1, 2], "data.label_seed + train.seed": [0, 1, 2]}},
-    },
-    "judge": [{"name": "whole", "window": "full"}, {"name": "short", "window": "first300"}],
-    "reference": "events",
-    "quick": {"cells": ["all"], "repeats": 1, "set": {"train": {"steps": 4}}},
-}
 
 
 @pytest.fixture
@@ -66,9 +40,7 @@ def written(tmp_path):
     """Writes a suite with some sections replaced; returns its path."""
 
     def write(**changes):
-        path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False))
-        return path
+        return write_suite(tmp_path / "tiny.yaml", **changes)
 
     return write
 
@@ -236,32 +208,6 @@ def test_filters_choose_runs_and_refuse_unknown_names(written, tmp_path):
 
 
 # What was found
-
-
-def fake_results(jobs, rng, *, splits=("val",), only=lambda entry: True):
-    """result.json of jobs, as a worker leaves it, with recordings read rightly at random."""
-    for job in jobs:
-        if not any(only(entry) for entry in job.entries):
-            continue
-        judged, names = {}, {}
-        for one in job.content["judgements"]:
-            if one["split"] in splits:
-                names[one["split"]] = [f"{one['split']}{i}" for i in range(30)]
-                right = (rng.random(30) < 0.7).astype(int).tolist()
-                judged[key_of(one)] = {"score": float(np.mean(right)), "metric": "accuracy", "right": right}
-                judged[key_of(one)] |= {"class_mean": 0.5, "confusion": [[1]]}
-        result = {
-            "digest": job.content["digest"],
-            "judged": judged,
-            "names": names,
-            "steps": 6,
-            "samples": 48,
-            "seconds": 2.0,
-            "cost": {"parameters": 10, "macs": 20.0, "synops": 0.0, "dense_macs": 20.0},
-            "environment": {"machine": "m", "device": "cpu"},
-        }
-        job.folder.mkdir(parents=True)
-        (job.folder / "result.json").write_text(json.dumps(result))
 
 
 def test_means_deviations_and_paired_errors_agree_with_numpy_and_scipy(written, tmp_path):
@@ -453,7 +399,7 @@ def test_the_deadline_stops_processes_politely_then_firmly(scripted, monkeypatch
 def test_a_training_whose_starter_is_gone_stops_itself(monkeypatch):
     reported, sent = [], []
     monkeypatch.setattr(worker.os, "kill", lambda *given: sent.append(given))
-    tell = worker._reporter(lambda *given: reported.append(given))
+    tell = worker.watched(lambda *given: reported.append(given))
     tell(1, 10, {})
     assert sent == []
     monkeypatch.setattr(worker.os, "getppid", lambda: -1)

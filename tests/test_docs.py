@@ -152,7 +152,11 @@ def run_command(line: str) -> None:
         assert all(target_exists(word) for word in words[1:] if "=" not in word), line
         return
     assert words[0] == "evlift", f"unknown command: {line}"
-    shortened = {"demo": ["--embedded", "--steps", "2"], "bench": ["--minutes", "0"]}
+    shortened = {
+        "demo": ["--embedded", "--steps", "2"],
+        "bench": ["--minutes", "0"],
+        "tune": ["--minutes", "0"],
+    }
     words = words[1:] + shortened.get(words[1], [])
     assert cli.main(words) == 0, line
 

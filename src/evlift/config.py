@@ -266,6 +266,7 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
         ConfigError: an unknown name or field, a value of the wrong type, contradictory settings.
     """
     recipe = dict(source) if isinstance(source, Mapping) else read_yaml(find_recipe(source))
+    recipe.pop("tune", None)  # a search space, which decides nothing of a run
     for section in ("input", "train"):
         content = {} if recipe.get(section) is None else recipe[section]  # nothing under a heading of a file
         if not isinstance(content, Mapping):

@@ -13,8 +13,21 @@ if TYPE_CHECKING:
 
 SECTIONS = ("data", "input", "model", "method", "train")
 KNOWN = {
-    "suite": ("title", "plugins", "base", "rows", "cells", "judge", "quick", "reference", "targets"),
-    "row": (*SECTIONS, "adapt", "ignores", "split"),
+    "suite": (
+        "title",
+        "plugins",
+        "base",
+        "rows",
+        "cells",
+        "judge",
+        "quick",
+        "reference",
+        "targets",
+        "tune",
+        "figure",
+        "reference_cell",
+    ),
+    "row": (*SECTIONS, "adapt", "ignores", "split", "trials"),
     "cell": ("vary", "rows", "set"),
     "judge": ("name", "split", "window"),
     "quick": ("set", "cells", "rows", "repeats"),
@@ -22,6 +35,7 @@ KNOWN = {
 }
 SPLITS = ("val", "test", "source_val")
 WINDOWS = ("full", "saccade", "first300")
+FIGURES = ("points", "lines")
 ADAPTED = " + adapted statistics"
 
 
@@ -101,6 +115,7 @@ def check_names(suite: Suite, content: Mapping[str, Any], columns: Sequence[str]
             raise ConfigError(
                 f"Expected the rows of {path} in {place}, but got '{unknown[0]}'. Known: {', '.join(rows)}."
             )
+    check_one_of("reference_cell", suite.reference_cell, columns, path)
     for cell in short.get("cells") or ():
         check_one_of("cells", str(cell), [str(name) for name in content["cells"]], f"quick of {path}")
     for name in (*rows, *map(str, content["cells"])):

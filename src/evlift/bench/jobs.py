@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from evlift.bench.records import Records
 from evlift.bench.suite import Entry, Suite
-from evlift.bench.worker import JOB, LOG, judgements, key_of, open_judgements, read_result
+from evlift.bench.worker import JOB, LOG, judgements, key_of, read_result
 from evlift.errors import ConfigError
 from evlift.files import write_json, write_text
 
@@ -26,12 +27,16 @@ class Job:
         entries: of the suite that share it.
         suite: of the entries.
         test: judged on the test split, too.
+        records: where its figures may be without its folder, such as those of another machine.
     """
+
+    module: ClassVar[str] = "evlift.bench.worker"
 
     folder: Path
     entries: tuple[Entry, ...]
     suite: Suite
     test: bool = False
+    records: Records | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -54,7 +59,8 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return not open_judgements(self.folder, self.content)
+        judged = self.result().get("judged", {})
+        return all(key_of(judgement) in judged for judgement in self.content["judgements"])
 
     def prepare(self) -> None:
         """Write what its process reads."""
@@ -79,20 +85,26 @@ class Job:
         return re.sub(r"^\d\d:\d\d:\d\d ", "", last_line(self.folder / LOG))
 
     def result(self) -> dict[str, Any]:
-        """What was found so far."""
-        return read_result(self.folder, self.content["digest"])
+        """What was found so far: in the run's folder, or in the records if they say more."""
+        digest = self.content["digest"]
+        here = read_result(self.folder, digest)
+        recorded = self.records.result(digest) if self.records else {}
+        more = len(recorded.get("judged", ())) > len(here.get("judged", ()))
+        return recorded if more else here
 
     def __str__(self) -> str:
         more = f" (and {len(self.entries) - 1} more)" if len(self.entries) > 1 else ""
         return f"{self.entries[0]}{more}"
 
 
-def plan(suite: Suite, out: Path, *, test: bool = False) -> list[Job]:
+def plan(suite: Suite, out: Path, *, test: bool = False, records: Records | None = None) -> list[Job]:
     """All runs of a suite, in the order of its entries."""
     grouped: dict[str, list[Entry]] = {}
     for entry in suite.entries():
         grouped.setdefault(entry.folder, []).append(entry)
-    return [Job(out / "runs" / name, tuple(entries), suite, test) for name, entries in grouped.items()]
+    return [
+        Job(out / "runs" / name, tuple(entries), suite, test, records) for name, entries in grouped.items()
+    ]
 
 
 @dataclass(frozen=True)

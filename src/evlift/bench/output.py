@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evlift.bench.results import Results
@@ -66,6 +67,8 @@ def score_figure(results: Results) -> Figure:
     """A panel a judge: one line a row, one colour a column, means with standard deviations."""
     from evlift.report import new_figure
 
+    if results.suite.figure == "lines":
+        return line_figure(results)
     judges, names, shown = results.suite.judges, lines(results), columns(results)
     figure = new_figure(3.2 + 3.2 * len(judges), 1.2 + 0.3 * len(names))
     axes = figure.subplots(1, len(judges), sharey=True, squeeze=False)[0]
@@ -82,5 +85,32 @@ def score_figure(results: Results) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
+    axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def line_figure(results: Results) -> Figure:
+    """A panel a judge: columns from left to right, a line a row, means with standard deviations; for doses."""
+    from evlift.report import new_figure
+
+    judges, shown = results.suite.judges, columns(results)
+    figure = new_figure(2.6 + 3.6 * len(judges), 4.2)
+    axes = figure.subplots(1, len(judges), sharey=True, squeeze=False)[0]
+    for axis, judge in zip(axes, judges, strict=True):
+        for number, name in enumerate(lines(results)):
+            values = [results.value(name, column, judge.name) for column in shown]
+            there = [place for place, value in enumerate(values) if value.runs]
+            means = [values[place].mean for place in there]
+            errors = [0.0 if (d := values[place].deviation) != d else d for place in there]
+            shift = 0.3 * ((number + 0.5) / len(lines(results)) - 0.5)
+            shifted = [place + shift for place in there]
+            style = ("-", "--", ":")[number // 10 % 3]
+            axis.errorbar(
+                shifted, means, yerr=errors, fmt="o", linestyle=style, markersize=4, capsize=2, label=name
+            )
+        axis.set(title=judge.name, ylabel="score" if axis is axes[0] else "")
+        axis.set_xticks(range(len(shown)), [fill(column, 14) for column in shown], fontsize=7)
+        axis.grid(axis="y", alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

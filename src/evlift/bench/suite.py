@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import itertools
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evlift.bench.budget import Budget
 from evlift.bench.checks import (
+    FIGURES,
     SECTIONS,
     SPLITS,
     WINDOWS,
@@ -22,6 +21,7 @@ from evlift.bench.checks import (
     list_of,
     section_changes,
 )
+from evlift.bench.extras import add_rows, load_plugins
 from evlift.config import Recipe, parse_recipe, read_yaml
 from evlift.errors import ConfigError
 
@@ -60,6 +60,7 @@ class Row:
         ignores: fields that change nothing for it, such as data.unlabelled where no recording is learned from; what a
             cell says of them is dropped, so that its runs are shared among cells.
         split: it is judged on, in place of the judges'; source_val for networks that read pictures.
+        trials: settings that were tried to choose its hyper-parameters, as by `evlift tune`.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Row:
     adapt: bool = False
     ignores: tuple[str, ...] = ()
     split: str | None = None
+    trials: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ class Suite:
     targets: tuple[dict[str, Any], ...] = ()
     plugins: tuple[Path, ...] = ()
     quick: bool = False
+    budget: Budget | None = None
+    figure: str = "points"
+    reference_cell: str | None = None
 
     @property
     def lines(self) -> list[tuple[Row, bool]]:
@@ -149,24 +154,35 @@ class Suite:
         changes = without(column.changes, row.ignores)
         try:
             recipe = parse_recipe(merge(merge(self.base, row.changes), changes))
+            recipe = self.budget(recipe) if self.budget else recipe
             for place in column.places:
                 yield Entry(row, column, place, _at(recipe, place, row.ignores))
         except ConfigError as error:
             raise ConfigError(f"{self.name}, row '{row.name}', cell '{column.name}': {error}") from None
 
 
-def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
+def load_suite(
+    source: str | Path,
+    *,
+    quick: bool = False,
+    plugins: Sequence[str | Path] = (),
+    more_rows: Mapping[str, Any] | None = None,
+) -> Suite:
     """Read a suite: a YAML file, or the name of a shipped one.
 
     Args:
         source: path or name.
         quick: in its quick form.
+        plugins: further Python files that register methods, networks or data.
+        more_rows: further rows by name, which every cell runs: what a suite's `rows` says, or the name of a method.
 
     Raises:
         ConfigError: no such suite, an unknown key, or names that do not fit together.
     """
     path = find_suite(source)
     content = read_yaml(path)
+    load_plugins([Path(plugin) for plugin in plugins])
+    add_rows(content, more_rows or {}, str(path))
     check_keys(content, "suite", str(path))
     for needed in ("base", "rows", "cells"):
         if not isinstance(content.get(needed), dict) or not content[needed]:
@@ -192,33 +208,18 @@ def load_suite(source: str | Path, *, quick: bool = False) -> Suite:
         judges=tuple(map(_judge, list_of(content, "judge", str(path)) or [{"name": "as trained"}])),
         reference=content.get("reference"),
         targets=tuple(list_of(content, "targets", str(path))),
-        plugins=tuple((path.parent / plugin).resolve() for plugin in list_of(content, "plugins", str(path))),
+        plugins=tuple(
+            [(path.parent / plugin).resolve() for plugin in list_of(content, "plugins", str(path))]
+            + [Path(plugin).resolve() for plugin in plugins]
+        ),
         quick=quick,
+        figure=content.get("figure", "points"),
+        reference_cell=content.get("reference_cell"),
     )
+    check_one_of("figure", suite.figure, FIGURES, str(path))
     check_names(suite, content, every, str(path))
     load_plugins(suite.plugins)
     return suite
-
-
-def load_plugins(files: Sequence[Path]) -> None:
-    """Import Python files that register methods, networks or data of a user's own, each once.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    for file in files:
-        name = f"evlift_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-        if name in sys.modules:
-            continue
-        if not file.is_file():
-            raise ConfigError(
-                f"Expected a Python file at {file}, but there is none. Correct `plugins` of the suite."
-            )
-        spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"Expected a Python file as plugin, but got {file}.")
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)  # annotations are resolved there
-        spec.loader.exec_module(module)
 
 
 def shipped_suites() -> list[Path]:
@@ -290,7 +291,15 @@ def _row(name: str, said: Mapping[str, Any]) -> Row:
             f"Row '{name}' adapts its statistics to the unlabelled recordings and cannot ignore data.unlabelled. Take "
             "it out of `ignores`."
         )
-    return Row(str(name), changes, bool(said.get("adapt")), tuple(ignores), said.get("split"))
+    check_whole("trials", said.get("trials", 0), 0, place)
+    return Row(
+        str(name),
+        changes,
+        bool(said.get("adapt")),
+        tuple(ignores),
+        said.get("split"),
+        said.get("trials", 0),
+    )
 
 
 def _judge(said: Mapping[str, Any]) -> Judge:

@@ -14,6 +14,15 @@ from evlift.bench.results import Difference, Results, Value
 from evlift.bench.suite import Judge
 
 NOT_RUN, NOT_PLANNED = "not run", "–"
+SPENT = {
+    "steps": "steps",
+    "samples": "samples",
+    "seconds": "seconds",
+    "parameters": "parameters",
+    "macs": "MACs a clip",
+    "synops": "synaptic operations a clip",
+    "energy_nj": "nJ a clip (proxy: 4.6 pJ a MAC, 0.9 pJ an addition)",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,10 @@ def tables(results: Results) -> list[Table]:
             shown.append(score_table(results, judge, split))
             if results.suite.reference:
                 shown.append(difference_table(results, judge, split))
+                shown.append(paired_table(results, judge, split))
+            if results.suite.reference_cell in columns(results):
+                shown.append(cell_table(results, judge, split))
+    shown += [table for judge in results.suite.judges if (table := step_table(results, judge)).rows]
     shown.append(cost_table(results))
     if results.suite.targets:
         shown.append(target_table(results))
@@ -81,12 +94,62 @@ def difference_table(results: Results, judge: Judge, split: str) -> Table:
     return Table(f"{judge.name}, {split}: paired differences to {reference}", header, tuple(rows))
 
 
+def paired_table(results: Results, judge: Judge, split: str) -> Table:
+    """Paired tests of the differences: over the runs and over the recordings."""
+    reference, rows = results.suite.reference or "", []
+    for line in lines(results):
+        if line == reference:
+            continue
+        gains = [results.reference_minus(line, column, judge.name, split) for column in columns(results)]
+        rows.append((line, *(NOT_PLANNED if gain is None else paired_text(gain) for gain in gains)))
+    title = f"{judge.name}, {split}: paired tests against {reference}, two-sided p, not corrected for their number"
+    return Table(title, (f"{reference} against", *columns(results)), tuple(rows))
+
+
+def cell_table(results: Results, judge: Judge, split: str) -> Table:
+    """Every column minus the suite's reference cell, row by row, paired by place, with tests."""
+    reference = str(results.suite.reference_cell)
+    others = [column for column in columns(results) if column != reference]
+    rows = []
+    for line in lines(results):
+        base = results.value(line, reference, judge.name, split)
+        values = [results.value(line, column, judge.name, split) for column in others]
+        gains = [
+            results.difference(value, base) if value.planned and base.planned else None for value in values
+        ]
+        rows.append((line, *(NOT_PLANNED if gain is None else _gain_and_test(gain) for gain in gains)))
+    title = f"{judge.name}, {split}: what a column adds to '{reference}', with two-sided p"
+    return Table(title, ("row", *others), tuple(rows))
+
+
+def _gain_and_test(gain: Difference) -> str:
+    tested = paired_text(gain)
+    return difference_text(gain) + (f"; p {tested}" if tested not in (NOT_RUN, NOT_PLANNED) else "")
+
+
+def step_table(results: Results, judge: Judge) -> Table:
+    """Scores after the first 1, 2, ... T time steps, each line in the first column that has them."""
+    found = []
+    for line in lines(results):
+        values = ((column, results.value(line, column, judge.name)) for column in columns(results))
+        column, steps = next(((c, value.per_step) for c, value in values if value.per_step), ("", []))
+        if steps:
+            found.append((line, column, steps))
+    longest = max((len(steps) for _, _, steps in found), default=0)
+    rows = tuple(
+        (line, column, *(f"{score:.3f}" for score in steps), *([NOT_PLANNED] * (longest - len(steps))))
+        for line, column, steps in found
+    )
+    header = ("row", "in", *(f"t = {step}" for step in range(1, longest + 1)))
+    return Table(f"{judge.name}, {judge.split}: score by time steps seen", header, rows)
+
+
 def cost_table(results: Results) -> Table:
     """What a run of each row took, on average, and what its network costs."""
     rows = []
     for row in results.suite.rows:
         spent = results.spent(row.name)
-        numbers = (spent[name] for name in ("steps", "samples", "seconds", "parameters", "macs", "synops"))
+        numbers = (spent[name] for name in SPENT)
         rows.append(
             (
                 row.name,
@@ -96,10 +159,11 @@ def cost_table(results: Results) -> Table:
                     else f"{number:,.0f}"
                     for number in numbers
                 ),
+                str(row.trials),
             )
         )
-    header = ("row", "steps", "samples", "seconds", "parameters", "MACs a clip", "synaptic operations a clip")
-    return Table("Cost of a run and of its network", header, tuple(rows))
+    header = ("row", *SPENT.values(), "trials")
+    return Table("Cost of a run, of its network, and trials of its hyper-parameters", header, tuple(rows))
 
 
 def target_table(results: Results) -> Table:
@@ -173,22 +237,55 @@ def difference_text(difference: Difference) -> str:
     )
 
 
+def paired_text(difference: Difference) -> str:
+    """A cell: "0.031 over 5 runs, 0.012 over 61 of 1000 recordings", those that differ."""
+    if not difference.gains:
+        return NOT_RUN
+    said = []
+    if not math.isnan(difference.p_over_runs):
+        said.append(f"{difference.p_over_runs:.3f} over {len(difference.gains)} runs")
+    if not math.isnan(difference.p_over_recordings):
+        differ = sum(gain != 0 for gain in difference.by_recording)
+        said.append(
+            f"{difference.p_over_recordings:.3f} over {differ} of {len(difference.by_recording)} recordings"
+        )
+    return ", ".join(said) or NOT_PLANNED
+
+
 def summary(results: Results) -> list[str]:
     """Sentences below the tables: how much was run, where, what was not, and what failed."""
     done = [job for job in results.jobs if job.done]
     said = [f"{len(done)} of {len(results.jobs)} runs are done."]
-    machines = {
-        f"{run['environment']['machine']}, {run['environment']['device']}" for run in results.found.values()
-    }
-    if machines:
-        hours = sum(run["seconds"] for run in results.found.values()) / 3600
-        said.append(
-            f"Training took {hours:.2f} hours in all, summed over the runs, on {' and '.join(sorted(machines))}."
-        )
+    if budget := results.suite.budget:
+        said.append(f"Budget of every run: {budget.amount:g} {budget.kind}.")
+    said += _where_and_how_long(results)
     said += [f"{row.name}: judged on {row.split}." for row in results.suite.rows if row.split]
     failed = {job: job.failure for job in results.jobs if job.failure}
     said += [f"Failed: {job}: {failure}" for job, failure in failed.items()]
     said += [f"Not run: {job}" for job in results.jobs if not job.done and job not in failed]
+    return said
+
+
+def _where_and_how_long(results: Results) -> list[str]:
+    """Machines, versions, hours of training, and hours by the clock."""
+    runs = results.found.values()
+    if not runs:
+        return []
+    machines = sorted({f"{run['environment']['machine']}, {run['environment']['device']}" for run in runs})
+    versions = {run["environment"].get("packages", {}).get("evlift", "unknown") for run in runs}
+    hours = sum(run["seconds"] for run in runs) / 3600
+    judging = sum(run.get("judge_seconds", 0.0) for run in runs) / 3600
+    said = [
+        f"Training took {hours:.2f} hours and judging {judging:.2f} hours in all, summed over the runs, on "
+        f"{' and '.join(machines)}, with evlift {', '.join(sorted(versions))}."
+    ]
+    if results.sessions:
+        wall = sum(session["seconds"] for session in results.sessions) / 3600
+        workers = sorted({session["workers"] for session in results.sessions})
+        said.append(
+            f"Wall time: {wall:.2f} hours in {len(results.sessions)} sessions of {' or '.join(map(str, workers))} runs "
+            "at a time."
+        )
     return said
 
 
@@ -208,6 +305,7 @@ def record(results: Results, line: str, column: str, judge: str, *, split: str) 
     value = results.value(line, column, judge, split)
     gain = results.reference_minus(line, column, judge, split) or Difference(())
     pooled = value.pooled
+    trials = {row.name: row.trials for row in results.suite.rows}
     said: dict[str, Any] = {
         "row": line,
         "column": column,
@@ -226,6 +324,9 @@ def record(results: Results, line: str, column: str, judge: str, *, split: str) 
         "reference_minus": gain.mean,
         "error_over_runs": gain.over_runs,
         "error_over_recordings": gain.over_recordings,
+        "p_over_runs": gain.p_over_runs,
+        "p_over_recordings": gain.p_over_recordings,
+        "trials": trials[line.removesuffix(ADAPTED)],
         **results.spent(line.removesuffix(ADAPTED)),
     }
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in said.items()}

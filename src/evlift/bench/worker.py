@@ -60,7 +60,7 @@ def main(folder: Path) -> int:
     """Train and judge what the folder's job says; returns the process's exit code."""
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     try:
-        from evlift.bench.suite import load_plugins
+        from evlift.bench.extras import load_plugins
 
         load_plugins([Path(plugin) for plugin in job["plugins"]])
         run = train(job, folder)
@@ -90,10 +90,10 @@ def train(job: Mapping[str, Any], folder: Path) -> Run:
         return Run(folder)
     say("starting")
     with TrainingBar(Console(quiet=True), "run") as report:
-        return api.train(job["recipe"], folder, report=_reporter(report))
+        return api.train(job["recipe"], folder, report=watched(report))
 
 
-def _reporter(
+def watched(
     report: Callable[[int, int, dict[str, float]], None],
 ) -> Callable[[int, int, dict[str, float]], None]:
     """Say where training stands now and then; stop as by ctrl-C if the process that started this one is gone."""
@@ -122,15 +122,19 @@ def judge(job: Mapping[str, Any], run: Run) -> None:
             for name in ("steps", "samples", "seconds", "kept_step", "selected_on", "split")
         },
         "environment": record["environment"],
+        "judge_seconds": 0.0,
         "names": {},
         "judged": {},
     }
     for judgement in open_judgements(run.folder, job):
         say(f"judging {key_of(judgement)}")
+        started = time.perf_counter()
         options = {name: judgement[name] for name in ("split", "window", "adapt")}
         evaluation = api.evaluate(run.folder, **options)
         result["names"][judgement["split"]] = list(evaluation.names)
         result["judged"][key_of(judgement)] = what_was_said(evaluation)
+        result["judge_seconds"] += round(time.perf_counter() - started, 2)
+        result["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(run.folder / RESULT, result)
     if "cost" not in result:
         result["cost"] = _cost(run, job["judgements"][0]["split"])
@@ -146,6 +150,7 @@ def what_was_said(evaluation: Any) -> dict[str, Any]:
         "class_mean": evaluation.metrics.class_mean,
         "per_class": [None if value != value else float(value) for value in evaluation.metrics.per_class],
         "confusion": evaluation.metrics.confusion.tolist(),
+        "per_step": [None if value != value else round(float(value), 6) for value in evaluation.per_step],
     }
     if evaluation.metric == "accuracy":
         said["right"] = (evaluation.predicted == evaluation.target).astype(int).tolist()

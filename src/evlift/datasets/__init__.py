@@ -1,6 +1,6 @@
 """Data sets: collections of pictures and recordings, split by object."""
 
-from evlift.datasets import published, segmentation, synthetic
+from evlift.datasets import objects20, published, segmentation, synthetic
 from evlift.datasets.images import IMAGES
 from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings
 from evlift.datasets.manifest import (
@@ -45,6 +45,7 @@ __all__ = [
     "few_shot",
     "fold_of_items",
     "hide_targets",
+    "objects20",
     "published",
     "segmentation",
     "some",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from evlift.datasets.task import TransferTask, assemble
 from evlift.errors import DataError
 from evlift.events import EventStream
 from evlift.registry import Registry
+
+if TYPE_CHECKING:
+    from evlift.simulate import Saccades
 
 Pictures = TypeVar("Pictures", bound=Collection[Any])
 SUITES = Registry("data suite")
@@ -236,11 +239,11 @@ def simulated_digits_suite(
     )
 
 
-def simulated_recordings(pictures: Images) -> Recordings:
-    """Recordings of still pictures moved along the fixed saccades of N-MNIST, the same at every call."""
+def simulated_recordings(pictures: Images, simulator: Saccades | None = None) -> Recordings:
+    """Recordings of still pictures moved by a simulator, N-MNIST's fixed saccades by default; equal at every call."""
     from evlift.simulate import Saccades
 
-    simulator = Saccades(motion="nmnist", sensor_size=SENSOR_SIZE)
+    simulator = simulator or Saccades(motion="nmnist", sensor_size=SENSOR_SIZE)
     position = {item.object_id: i for i, item in enumerate(pictures)}
 
     def read(item: Item) -> EventStream:

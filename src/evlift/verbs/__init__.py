@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from evlift.verbs import bench, demo, evaluate, export, info, predict, simulate, train
+from evlift.verbs import bench, demo, evaluate, export, info, predict, simulate, train, tune
 
 VERBS: dict[str, ModuleType] = {
     "demo": demo,
@@ -20,4 +20,5 @@ VERBS: dict[str, ModuleType] = {
     "export": export,
     "simulate": simulate,
     "bench": bench,
+    "tune": tune,
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,24 +38,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="folder of runs and tables; default: runs/bench/SUITE")
     parser.add_argument(
-        "--workers", type=_at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
+        "--budget",
+        metavar="KIND=N",
+        help="every run's budget, for all rows alike: steps=N, samples=N or seconds=N (steps fitted to this machine)",
+    )
+    _add_extras(parser)
+    parser.add_argument(
+        "--records",
+        metavar="DIR",
+        help="keep figures of finished runs in DIR/SUITE.jsonl, small enough to commit; what is there is done",
+    )
+    parser.add_argument(
+        "--workers", type=at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
     )
     parser.add_argument(
         "--minutes",
-        type=_at_least(float, 0),
+        type=at_least(float, 0),
         metavar="M",
         help="stop after so long; the same command goes on",
     )
-    parser.add_argument("--rows", type=_names, metavar="A,B", help="run these rows alone")
-    parser.add_argument("--cells", type=_names, metavar="A,B", help="run these cells alone")
-    parser.add_argument("--methods", type=_names, metavar="A,B", help="run rows of these methods alone")
-    parser.add_argument("--seeds", type=_numbers, metavar="N,N", help="run these values of train.seed alone")
-    parser.add_argument(
-        "--labels-per-class",
-        type=_numbers,
-        metavar="N,N",
-        help="run these label counts alone; 0 for all labels",
-    )
+    _add_filters(parser)
     parser.add_argument(
         "--test",
         action="store_true",
@@ -65,13 +69,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the shipped suites, or the runs of SUITE")
 
 
+def _add_extras(parser: argparse.ArgumentParser) -> None:
+    """Options for methods of a user's own."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file that registers methods or networks",
+    )
+    parser.add_argument(
+        "--add-row",
+        action="append",
+        default=[],
+        metavar="NAME=METHOD",
+        help="a further row of every cell: the name of a method, or a row as in a suite's YAML",
+    )
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a part of the runs."""
+    parser.add_argument("--rows", type=names, metavar="A,B", help="run these rows alone")
+    parser.add_argument("--cells", type=names, metavar="A,B", help="run these cells alone")
+    parser.add_argument("--methods", type=names, metavar="A,B", help="run rows of these methods alone")
+    parser.add_argument("--seeds", type=_numbers, metavar="N,N", help="run these values of train.seed alone")
+    parser.add_argument(
+        "--labels-per-class",
+        type=_numbers,
+        metavar="N,N",
+        help="run these label counts alone; 0 for all labels",
+    )
+
+
 def run(options: argparse.Namespace) -> None:
     """Do what the options say.
 
     Raises:
         ConfigError: no suite, or one that does not hold together; EvliftError: runs failed, the tables are written.
     """
+    from evlift.bench.budget import Budget
     from evlift.bench.jobs import Filter, plan
+    from evlift.bench.records import Records, read_sessions
     from evlift.bench.suite import load_suite
 
     console = open_console()
@@ -79,9 +117,15 @@ def run(options: argparse.Namespace) -> None:
         if not options.list:
             raise ConfigError(f"Expected a SUITE, such as:\n  {EXAMPLE}")
         return _list_suites(console)
-    suite = load_suite(options.suite, quick=options.quick)
-    out = Path(options.out or Path("runs") / "bench" / (suite.name + ("-quick" if options.quick else "")))
-    jobs = plan(suite, out, test=options.test)
+    suite = load_suite(
+        options.suite, quick=options.quick, plugins=options.plugin, more_rows=_added_rows(options.add_row)
+    )
+    name = suite.name + ("-quick" if options.quick else "")
+    out = Path(options.out or Path("runs") / "bench" / name)
+    if options.budget:
+        suite = replace(suite, budget=replace(Budget.parse(options.budget), folder=out))
+    records = Records(options.records, name) if options.records else None
+    jobs = plan(suite, out, test=options.test, records=records)
     wanted = Filter(options.rows, options.cells, options.methods, options.seeds, options.labels_per_class)(
         jobs
     )
@@ -92,7 +136,9 @@ def run(options: argparse.Namespace) -> None:
     if options.list:
         return _list_runs(console, wanted)
     outcome = None if options.table_only else _work(console, suite, (jobs, wanted), out, options)
-    _write(console, suite, jobs, out)
+    if records:
+        records.add([job.result() for job in jobs], read_sessions(out))
+    _write(console, suite, jobs, out, list(records.sessions.values()) if records else read_sessions(out))
     if outcome and outcome.interrupted:
         raise KeyboardInterrupt(
             f"stopped with {len(outcome.left)} runs to go; the same command goes on from there"
@@ -111,9 +157,10 @@ def _work(
     jobs: tuple[Sequence[Job], Sequence[Job]],
     out: Path,
     options: argparse.Namespace,
-) -> Outcome:
+) -> Outcome[Job]:
     """Run what is not done of the wanted jobs."""
     from evlift.bench.board import Board
+    from evlift.bench.records import note_session
     from evlift.bench.runner import Runner, usable_cores
 
     every, wanted = jobs
@@ -123,21 +170,32 @@ def _work(
         f"{suite.title}: {len(todo)} of {len(wanted)} runs to go, {workers} at a time → {out}", soft_wrap=True
     )
     seconds = float("inf") if options.minutes is None else 60 * options.minutes
+    started, clock = time.gmtime(), time.monotonic()
     with alone(out), Board(console, suite, every) as board:
-        outcome = Runner(workers, board, seconds=seconds).run(todo)
+        outcome = Runner(workers, board, seconds=seconds, keep=_keep_in_records).run(todo)
+        if todo:
+            note_session(out, started, time.monotonic() - clock, workers=workers, runs=len(outcome.done))
     if outcome.left and not outcome.interrupted:
         console.print(f"Time is up with {len(outcome.left)} runs to go; the same command goes on from there.")
     return outcome
 
 
-def _write(console: Console, suite: Suite, jobs: Sequence[Job], out: Path) -> None:
+def _keep_in_records(job: Job) -> None:
+    """A finished run's figures are kept at once: the machine may not live to see the last one."""
+    if job.records:
+        job.records.add([job.result()])
+
+
+def _write(
+    console: Console, suite: Suite, jobs: Sequence[Job], out: Path, sessions: Sequence[dict[str, Any]]
+) -> None:
     from rich.table import Table
 
     from evlift.bench.output import write_all
     from evlift.bench.results import Results
     from evlift.bench.tables import tables
 
-    results = Results.read(suite, jobs)
+    results = Results.read(suite, jobs, sessions)
     written = write_all(results, out)
     for found in tables(results):
         table = Table(title=found.title, title_justify="left")
@@ -189,20 +247,42 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _names(text: str) -> list[str]:
+def _added_rows(said: Sequence[str]) -> dict[str, Any]:
+    """Rows by name from NAME=METHOD or NAME=YAML."""
+    import yaml
+
+    rows: dict[str, Any] = {}
+    for text in said:
+        name, equals, content = text.partition("=")
+        try:
+            row = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"Expected YAML behind the name in --add-row {text}, but: {error}") from None
+        if not equals or not name.strip() or not isinstance(row, str | dict):
+            raise ConfigError(
+                f"Expected --add-row NAME=METHOD, or NAME={{method: {{name: METHOD, ...}}}}, but got '{text}'."
+            )
+        rows[name.strip()] = row
+    return rows
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(name) for name in _names(text)]
+        return [int(name) for name in names(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected whole numbers with commas between, but got {text}"
         ) from None
 
 
-def _at_least(kind: type, low: float) -> Callable[[str], Any]:
+def at_least(kind: type, low: float) -> Callable[[str], Any]:
+    """A type of arguments: numbers of at least `low`."""
+
     def parse(text: str) -> Any:
         try:
             value = kind(text)
