@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import evlift
-from evlift.api import _batches
+from evlift.api import split_batches
 from evlift.assembly import (
     build_feeder,
     build_method,
@@ -40,7 +40,7 @@ def test_a_recording_is_predicted_as_evaluation_does_in_any_format(run, recordin
     path = tmp_path / f"a.{suffix}"
     evlift.write_events(path, recording)
     judged = evlift.evaluate(run)
-    scores = np.exp(judged.logits[0].mean(0))
+    scores = np.exp(judged.logits[0].mean(0) / evlift.open_run(run).temperature)
     (found,) = evlift.predict(run, path)
     assert found.index == judged.predicted[0]
     assert found.confidence == pytest.approx(scores.max() / scores.sum(), abs=1e-5)
@@ -132,7 +132,7 @@ def test_a_split_without_recordings_judges_nothing_and_says_what_does(run):
     feeder = evaluation_feeder(trained, task)
     feeder.task = replace(task, val=task.val.subset([]))
     with pytest.raises(ConfigError, match=r"it is empty.*--split source_val"):
-        _batches(trained, feeder, "val", None)
+        split_batches(trained, feeder, "val", None)
 
 
 def test_a_teacher_that_saw_what_judges_is_refused(picture_run):

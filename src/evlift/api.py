@@ -105,13 +105,17 @@ def evaluate(
             raise ConfigError(
                 f"The model {trained.recipe.model['name']} has no batch statistics to adapt. Leave --adapt out."
             )
-    return run_network(trained.network, _batches(trained, feeder, split, window))
+    return run_network(trained.network, split_batches(trained, feeder, split, window))
 
 
-def _batches(
+def split_batches(
     trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
 ) -> Iterator[Batch]:
-    """What a split holds of the kind that the network reads."""
+    """What a split holds of the kind that the network reads.
+
+    Raises:
+        ConfigError: recordings for a network that reads pictures, or a split without labelled recordings.
+    """
     of_pictures = reads_pictures(trained.recipe)
     if of_pictures and split != "source_val":
         raise ConfigError(
@@ -136,7 +140,7 @@ def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -
 
     trained = open_run(folder)
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
-    batch = next(_batches(trained, feeder, split, window, batch_size=32))
+    batch = next(split_batches(trained, feeder, split, window, batch_size=32))
     clips = batch.events if batch.events is not None else batch.image
     if clips is None:
         raise ValueError(f"Expected a split of recordings or pictures, but got '{split}'.")
@@ -151,7 +155,7 @@ class Prediction:
         start_us, stop_us: of the window; for whole recordings and windows by count, of its events.
         events: number of events in it.
         label: most probable class; `index` its number.
-        confidence: softmax probability of that class, of the mean logit over T.
+        confidence: softmax probability of that class, of the mean logit over T divided by the run's temperature.
     """
 
     start_us: int
@@ -207,7 +211,8 @@ def predict(
         adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
         clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
         with torch.no_grad():
-            scores = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]
+            logits = trained.network(clip[None]).logits.float().mean(1)[0]  # [1, T, K] → [K]
+        scores = (logits / trained.temperature).softmax(-1)
         index = int(scores.argmax())
         if duration_us is None:
             start, stop = int(stream.t[0]), int(stream.t[-1]) + 1

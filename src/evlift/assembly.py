@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
+    from evlift.engine.calibration import Calibration
+    from evlift.events.framing import Framing
     from evlift.methods.base import Method
     from evlift.methods.teacher import Teacher
 
@@ -152,16 +154,39 @@ class Trained:
         """Class names by index."""
         return tuple(self.record["classes"])
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """Temperature and threshold, if they were fitted: at the end of training, or by `evlift evaluate --calibrate`."""
+        from evlift.engine.calibration import Calibration
+
+        found = self.record.get("calibration")
+        return Calibration(**found) if found else None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become a confidence; 1 without a calibration."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+    @property
+    def framing(self) -> Framing:
+        """How the recordings that it learned from lie on their sensor, so that those of others can be shown alike."""
+        from evlift.events.framing import Framing
+
+        found = self.record.get("framing")
+        height, width = self.record["sensor_size"]
+        return Framing.from_dict(found) if found else Framing.assumed((height, width))
+
 
 def open_run(folder: str | Path) -> Trained:
-    """Open a finished run.
+    """Open a finished run, a pack of it, or shipped weights by their name.
 
     Raises:
         DataError: no run there, unfinished, or weights that do not fit.
     """
     from evlift.engine.checkpoint import load_weights
+    from evlift.engine.run import find_run
 
-    run = Run(Path(folder))
+    run = find_run(folder)
     recipe, record = run.recipe(), run.read_record()
     network = build_network(recipe, len(record["classes"]), inference=True)
     load_weights(network, run.weights)
