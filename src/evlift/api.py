@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.assembly import (
     Trained,
+    Viewer,
     build_feeder,
     build_method,
     create_task,
     evaluation_feeder,
+    open_classifier,
     open_run,
     reads_pictures,
 )
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
     from evlift.engine.train import Report
     from evlift.events import Reader
+    from evlift.events.framing import Fit
     from evlift.models.cost import Cost
 
 SourceOfRecipe = Recipe | Mapping[str, Any] | str | Path
@@ -173,6 +176,7 @@ def predict(
     duration_us: int | None = None,
     n_events: int | None = None,
     format: str | None = None,
+    fit: Fit = "auto",
 ) -> Iterator[Prediction]:
     """Labels of a recording, window by window, in constant memory.
 
@@ -180,8 +184,8 @@ def predict(
         folder: a finished run.
         recording: a file in any readable format.
         duration_us, n_events: cut into windows of this length; default: the whole recording is one window.
-            Recordings of another sensor are scaled to the one that the network was trained for.
         format: of the file, where it cannot be told from its content.
+        fit: how recordings of another sensor are shown to the network; see :func:`~evlift.events.framing.framed`.
 
     Raises:
         DataError: no such run, or a recording without events.
@@ -190,17 +194,12 @@ def predict(
     import numpy as np
     import torch
 
-    from evlift.datasets.transfer import Encoder
-    from evlift.events.filters import resize
-
     for name, length in (("duration_us", duration_us), ("n_events", n_events)):
         if length is not None:
             check_range(name, length, 1)
-    trained = open_run(folder)
-    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
-        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
+    trained = open_classifier(folder)
+    view = Viewer(trained, fit)
     height, width = trained.record["sensor_size"]
-    encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
     reader = _reader_for(recording, (height, width), format)
     whole = duration_us is None and n_events is None
     windows = iter([reader.read()]) if whole else reader.windows(duration_us=duration_us, n_events=n_events)
@@ -208,8 +207,7 @@ def predict(
     if first is None or not len(first):
         raise DataError(f"Expected events in {recording}, but it has none.")
     for number, stream in enumerate(itertools.chain([first], windows)):
-        adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
-        clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
+        clip = view(stream, np.random.default_rng(0))
         with torch.no_grad():
             logits = trained.network(clip[None]).logits.float().mean(1)[0]  # [1, T, K] → [K]
         scores = (logits / trained.temperature).softmax(-1)

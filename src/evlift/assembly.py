@@ -12,12 +12,14 @@ from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from torch import Tensor, nn
 
     from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
     from evlift.engine.calibration import Calibration
-    from evlift.events.framing import Framing
+    from evlift.events import EventStream
+    from evlift.events.framing import Fit, Framing
     from evlift.methods.base import Method
     from evlift.methods.teacher import Teacher
 
@@ -156,7 +158,7 @@ class Trained:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Temperature and threshold, if they were fitted: at the end of training, or by `evlift evaluate --calibrate`."""
+        """Temperature and threshold, if they were fitted: when it was trained, or by `evlift evaluate --calibrate`."""
         from evlift.engine.calibration import Calibration
 
         found = self.record.get("calibration")
@@ -195,6 +197,44 @@ def open_run(folder: str | Path) -> Trained:
 
         network.to(memory_format=torch.channels_last)
     return Trained(run, recipe, record, network.eval())
+
+
+def open_classifier(folder: str | Path) -> Trained:
+    """Open a run whose network gives recordings a class; ConfigError for any other."""
+    trained = open_run(folder)
+    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
+        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
+    return trained
+
+
+class Viewer:
+    """Turns windows of recordings of any sensor into what a network was trained to see.
+
+    Example:
+        >>> view = Viewer(evlift.open_run("runs/a"))  # doctest: +SKIP
+        >>> clip = view(stream, np.random.default_rng(0))  # doctest: +SKIP
+
+    Recordings of the network's own sensor are encoded as in training. Those of another one are shown by
+    :func:`~evlift.events.framing.framed`; as their pixels count otherwise, the quantile of their own counts takes the
+    place of a fixed count scale.
+    """
+
+    def __init__(self, trained: Trained, fit: Fit = "auto") -> None:
+        from evlift.datasets.transfer import Encoder
+
+        height, width = trained.record["sensor_size"]
+        self.fit, self.framing, self.own = fit, trained.framing, (height, width)
+        self.encoder = Encoder(trained.recipe.input, self.own, trained.record["count_scale"])
+
+    def __call__(self, stream: EventStream, rng: np.random.Generator, *, window: str = "full") -> Tensor:
+        """[T, 2, H, W] of one window; `rng` draws a stretch of it where `window` is not "full"."""
+        from evlift.datasets.transfer import Encoder
+        from evlift.events.framing import framed
+
+        shown, encoder = framed(stream, self.framing, self.fit), self.encoder
+        if stream.sensor_size != self.own:
+            encoder = Encoder(encoder.options, self.own).fit([shown])
+        return encoder.events(shown, rng, augment=False, window=window)
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

@@ -141,9 +141,7 @@ def read_class_map(path: Path | str) -> dict[str, str | None]:
             f"Expected a class map (YAML, 'folder: class') at {path}, but got: {error}."
         ) from None
     if not isinstance(content, dict) or any(isinstance(name, dict | list) for name in content.values()):
-        raise ConfigError(
-            f"Expected {path} to hold lines 'folder: class', but got {type(content).__name__}."
-        )
+        raise ConfigError(f"Expected {path} to hold lines 'folder: class', but got {type(content).__name__}.")
     return {str(folder): None if name is None else str(name) for folder, name in content.items()}
 
 
@@ -200,7 +198,9 @@ def _nothing_matches(root: Path, folders: Sequence[str], classes: Sequence[str])
         if deeper
         else "Rename them, or say what they mean: --class-map FILE.yaml with lines 'folder: class'."
     )
-    return f"Expected subfolders of '{root}' named by the classes {known}, but got {', '.join(folders)}. {hint}"
+    return (
+        f"Expected subfolders of '{root}' named by the classes {known}, but got {', '.join(folders)}. {hint}"
+    )
 
 
 def _folder_names(root: Path) -> list[str]:

@@ -23,7 +23,7 @@ EDGE_SHARE = 0.01
 """Share of the activity that may lie outside the box at each of its four sides."""
 
 FAINT = 0.1
-"""A cell belongs to nothing that moves below this share of the excess of a busy cell."""
+"""A cell belongs to nothing that moves below this share of what the cell holds that a typical event lies in."""
 
 CHANCE = 0.1
 """Share of the background noise that may be supported by a neighbour by chance."""
@@ -134,7 +134,9 @@ def framed(stream: EventStream, framing: Framing, fit: Fit = "auto") -> EventStr
     (height, width), (rows, columns) = stream.sensor_size, framing.sensor_size
     if fit in ("cover", "letterbox"):
         choose = min if fit == "cover" else max
-        scale = choose(height / rows, width / columns)  # pixels of the recording a pixel of the network's sensor
+        scale = choose(
+            height / rows, width / columns
+        )  # pixels of the recording a pixel of the network's sensor
         corner = (height - rows * scale) / 2, (width - columns * scale) / 2
         return _cut(stream, corner, framing.sensor_size, scale)
     stream = without_background(stream)
@@ -214,21 +216,22 @@ def _summed(counts: NDArray[np.int64], cell: int) -> NDArray[np.int64]:
     return np.add.reduceat(rows, np.arange(0, width, cell), axis=1)
 
 
-def _busiest(excess: NDArray[np.float64], noise: float) -> NDArray[np.bool_]:
+def _busiest(excess: NDArray[np.floating[Any]], noise: float) -> NDArray[np.bool_]:
     """The connected cells that hold most, gaps of one cell bridged; the fullest cell where nothing stands out."""
     from scipy import ndimage
 
-    above = excess[excess > noise]
+    above = np.sort(excess[excess > noise])
     if not len(above):
         return excess == excess.max()
-    active = (excess > noise) & (excess >= FAINT * np.quantile(above, 0.9))
+    typical = above[np.searchsorted(np.cumsum(above), above.sum() / 2)]  # half of the activity lies in fuller cells
+    active = (excess > noise) & (excess >= FAINT * typical)
     labels, n = ndimage.label(ndimage.binary_dilation(active, np.ones((3, 3))), np.ones((3, 3)))
     held = ndimage.sum_labels(np.where(active, excess, 0), labels, np.arange(1, n + 1))
     found: NDArray[np.bool_] = active & (labels == 1 + int(np.argmax(held)))
     return found
 
 
-def _extent(profile: NDArray[np.float64]) -> tuple[int, int]:
+def _extent(profile: NDArray[np.floating[Any]]) -> tuple[int, int]:
     """First and one past the last position that hold all but the outermost shares of a profile [n]."""
     grown = np.cumsum(np.maximum(profile, 0))
     if grown[-1] <= 0:

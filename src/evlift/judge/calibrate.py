@@ -33,13 +33,13 @@ def calibrate_run(folder: str | Path) -> Calibration:
     """
     trained = open_run(folder)
     if trained.record.get("metric", "accuracy") != "accuracy":
-        raise ConfigError(f"Expected a run that classifies, but {folder} segments: it has no confidence to calibrate.")
+        raise ConfigError(
+            f"Expected a run that classifies, but {folder} segments: it has no confidence to calibrate."
+        )
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
     found = calibration_of(trained, feeder)
     framing = None if reads_pictures(trained.recipe) else feeder.framing().to_dict()
-    write_json(
-        trained.run.record, {**trained.record, "calibration": found.to_dict(), "framing": framing}
-    )
+    write_json(trained.run.record, {**trained.record, "calibration": found.to_dict(), "framing": framing})
     return found
 
 

@@ -13,15 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evlift.assembly import Trained, open_run, reads_pictures
+from evlift.assembly import Trained, Viewer, open_classifier
 from evlift.datasets.draws import generator
-from evlift.datasets.labelled_folder import UNKNOWN, LabelledFile, LabelledFolder, labelled_folder, read_class_map
-from evlift.datasets.transfer import Encoder
+from evlift.datasets.labelled_folder import (
+    UNKNOWN,
+    LabelledFile,
+    LabelledFolder,
+    labelled_folder,
+    read_class_map,
+)
 from evlift.engine.calibration import Confidence, softmax
 from evlift.engine.evaluate import Evaluation
-from evlift.errors import ConfigError, DataError
+from evlift.errors import DataError
 from evlift.events import EventStream, RecordingWarning
-from evlift.events.framing import Fit, framed
+from evlift.events.framing import Fit
 from evlift.judge.windows import FULLEST, MAX_WINDOWS, WindowRule, reader_of, window_rule
 
 BATCH = 32
@@ -162,14 +167,6 @@ def evaluate_recordings(
     return _gathered(trained, data, judged, judge)
 
 
-def open_classifier(run: str | Path) -> Trained:
-    """A run whose network gives recordings a class; ConfigError for any other."""
-    trained = open_run(run)
-    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
-        raise ConfigError(f"Expected a run that gives recordings a class, but {run} does another task.")
-    return trained
-
-
 @dataclass
 class Judge:
     """Judges one file after the other, and counts what readers remark."""
@@ -181,15 +178,12 @@ class Judge:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        height, width = self.trained.record["sensor_size"]
-        options, self.own = self.trained.recipe.input, (height, width)
-        self.encoder = Encoder(options, self.own, self.trained.record["count_scale"])
-        self.framing = self.trained.framing
+        self.view = Viewer(self.trained, self.fit)
 
     def __call__(self, file: LabelledFile, number: int) -> tuple[Verdict, NDArray[np.float32] | None]:
         """Verdict on a file, and its logits [T, K], pooled over windows; None if it cannot be judged."""
         true = "" if file.target == UNKNOWN else self.trained.classes[file.target]
-        told = {"file": file.name, "folder": file.folder, "true": true}
+        told: dict[str, Any] = {"file": file.name, "folder": file.folder, "true": true}
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
@@ -203,7 +197,7 @@ class Judge:
         return found
 
     def _judged(
-        self, told: dict[str, str], path: Path, number: int
+        self, told: dict[str, Any], path: Path, number: int
     ) -> tuple[Verdict, NDArray[np.float32] | None]:
         reader = reader_of(path, self.trained, self.sensor_size)
         facts: dict[str, Any] = {"sensor_size": reader.sensor_size, "format": reader.format}
@@ -232,20 +226,13 @@ class Judge:
             start = int(stream.t[0]) if not counts else start
             stop = int(stream.t[-1])
             counts.append(len(stream))
-            clips.append(self._clip(stream, number))
+            clips.append(self.view(stream, generator(0, 0, number, 3), window=self.rule.inside))
             if len(clips) == BATCH:
                 logits.append(self._logits(clips))
                 clips = []
         if clips:
             logits.append(self._logits(clips))
         return np.concatenate(logits) if logits else np.zeros((0, 1, 1), np.float32), counts, start, stop
-
-    def _clip(self, stream: EventStream, number: int) -> torch.Tensor:
-        """[T, 2, H, W] as the network was trained to see it."""
-        shown, encoder = framed(stream, self.framing, self.fit), self.encoder
-        if shown.sensor_size != self.own:  # counts of other pixels: their own quantile takes the place of the fixed one
-            encoder = Encoder(encoder.options, self.own).fit([shown])
-        return encoder.events(shown, generator(0, 0, number, 3), augment=False, window=self.rule.inside)
 
     @torch.no_grad()
     def _logits(self, clips: list[torch.Tensor]) -> NDArray[np.float32]:
@@ -268,9 +255,7 @@ def _require_some(data: LabelledFolder, judged: Judged) -> None:
     )
 
 
-def _gathered(
-    trained: Trained, data: LabelledFolder, judged: Judged, judge: Judge
-) -> RecordingsEvaluation:
+def _gathered(trained: Trained, data: LabelledFolder, judged: Judged, judge: Judge) -> RecordingsEvaluation:
     verdicts = tuple(verdict for verdict, _ in judged)
     known = [(v, logits) for v, logits in judged if logits is not None and v.true]
     others = [logits.mean(axis=0) for v, logits in judged if logits is not None and not v.true]
@@ -285,10 +270,10 @@ def _gathered(
         trained.temperature,
         np.stack(others) if others else None,
     )
-    height, width = judge.own
+    height, width = trained.record["sensor_size"]
     settings = {
         "windows": judge.rule.text,
-        "fit": f"{judge.fit}, network trained on {width}x{height} pixels, framing {judge.framing.measured_on}",
+        "fit": f"{judge.fit}, network trained on {width}x{height} pixels, framing {trained.framing.measured_on}",
         "temperature": f"{trained.temperature:.3f}"
         + (f", fitted on {trained.calibration.fitted_on}" if trained.calibration else ", not fitted"),
     }
@@ -307,8 +292,8 @@ def _remarks(
     if data.unmatched:
         count = sum(not verdict.true for verdict in verdicts)
         yield (
-            f"{count} files in folders of no known class ({', '.join(data.unmatched)}) are open-set samples, outside the "
-            "accuracy; if they are classes, say so with --class-map"
+            f"{count} files in folders of no known class ({', '.join(data.unmatched)}) are open-set samples, outside "
+            "the accuracy; if they are classes, say so with --class-map"
         )
     if data.without:
         yield f"no recordings of the classes {', '.join(data.without)}"
@@ -327,7 +312,8 @@ def _remarks(
     median, trained_on = float(np.median(durations)), trained.framing.duration_us
     if trained_on and not 1 / ODD_DURATION < max(median, 1) / trained_on < ODD_DURATION:
         yield (
-            f"recordings last {median / 1e3:g} ms, those of training {trained_on / 1e3:g} ms: is their unit of time right?"
+            f"recordings last {median / 1e3:g} ms, those of training {trained_on / 1e3:g} ms: is their unit of time "
+            "right?"
         )
     for text, count in judge.remarks.most_common(5):
         yield f"{count} files: {text}"
