@@ -223,7 +223,9 @@ def _busiest(excess: NDArray[np.floating[Any]], noise: float) -> NDArray[np.bool
     above = np.sort(excess[excess > noise])
     if not len(above):
         return excess == excess.max()
-    typical = above[np.searchsorted(np.cumsum(above), above.sum() / 2)]  # half of the activity lies in fuller cells
+    typical = above[
+        np.searchsorted(np.cumsum(above), above.sum() / 2)
+    ]  # half of the activity lies in fuller cells
     active = (excess > noise) & (excess >= FAINT * typical)
     labels, n = ndimage.label(ndimage.binary_dilation(active, np.ones((3, 3))), np.ones((3, 3)))
     held = ndimage.sum_labels(np.where(active, excess, 0), labels, np.arange(1, n + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evlift.api import split_batches
 from evlift.assembly import create_task, evaluation_feeder, open_run, reads_pictures
@@ -14,7 +14,6 @@ from evlift.files import write_json
 
 if TYPE_CHECKING:
     from evlift.assembly import Trained
-    from evlift.datasets.transfer import Feeder
 
 
 def calibrate_run(folder: str | Path) -> Calibration:
@@ -32,21 +31,27 @@ def calibrate_run(folder: str | Path) -> Calibration:
         ConfigError: a network that segments.
     """
     trained = open_run(folder)
+    found = calibrated(trained)
+    write_json(trained.run.record, {**trained.record, **found})
+    return Calibration(**found["calibration"])
+
+
+def calibrated(trained: Trained) -> dict[str, Any]:
+    """`calibration` and `framing` of a run, measured anew on its data, as its record holds them.
+
+    Raises:
+        DataError: data that are not there, or other ones.
+        ConfigError: a network that segments.
+    """
     if trained.record.get("metric", "accuracy") != "accuracy":
         raise ConfigError(
-            f"Expected a run that classifies, but {folder} segments: it has no confidence to calibrate."
+            f"Expected a run that classifies, but {trained.run.folder} segments: it has no confidence to calibrate."
         )
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
-    found = calibration_of(trained, feeder)
-    framing = None if reads_pictures(trained.recipe) else feeder.framing().to_dict()
-    write_json(trained.run.record, {**trained.record, "calibration": found.to_dict(), "framing": framing})
-    return found
-
-
-def calibration_of(trained: Trained, feeder: Feeder) -> Calibration:
-    """Temperature and threshold of a network on the split that its weights were judged on."""
     split = trained.record.get("judged_on", "val")
     evaluation = run_network(trained.network, split_batches(trained, feeder, split, None))
     if not isinstance(evaluation, Evaluation):
         raise DataError(f"Expected {split} to hold classes, but it holds masks.")
-    return calibrate(evaluation.logits.mean(axis=1), evaluation.target, split)
+    found = calibrate(evaluation.logits.mean(axis=1), evaluation.target, split)
+    framing = None if reads_pictures(trained.recipe) else feeder.framing().to_dict()
+    return {"calibration": found.to_dict(), "framing": framing}

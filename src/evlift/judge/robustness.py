@@ -19,6 +19,7 @@ from evlift.engine.metrics import Recognition, confusion_matrix
 from evlift.errors import ConfigError
 from evlift.events import EventStream
 from evlift.events.filters import resize
+from evlift.events.framing import Fit
 from evlift.simulate.noise import add_noise
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def robustness(
     *,
     split: str = "val",
     window: str | None = None,
+    fit: Fit = "stretch",
     seed: int = 0,
     report: Report | None = None,
 ) -> Robustness:
@@ -142,6 +144,8 @@ def robustness(
         run: a finished run whose data are there.
         split: val or test.
         window: full, saccade or first300; default: the one it was trained on.
+        fit: how the disturbed recordings are shown; "crop-to-events" drops background noise first
+            (:func:`~evlift.events.framing.framed`).
         seed: of all draws.
         report: called as ``report(done, total)`` recordings.
 
@@ -157,7 +161,8 @@ def robustness(
             f"Expected a split val or test with recordings, but got '{split}' ({len(recordings)})."
         )
     trained_on = trained.recipe.input.window
-    sweep = _Sweep(trained, window or ("full" if trained_on == "mixed" else trained_on), seed)
+    window = window or ("full" if trained_on == "mixed" else trained_on)
+    sweep = _Sweep(trained, Viewer(trained, fit), window, seed)
     for start in range(0, len(recordings), BATCH):
         stop = min(start + BATCH, len(recordings))
         sweep.add(start, [recordings.load(i) for i in range(start, stop)])
@@ -169,9 +174,8 @@ def robustness(
 class _Sweep:
     """Runs batches of recordings through all disturbances, and keeps the predictions."""
 
-    def __init__(self, trained: Trained, window: str, seed: int) -> None:
-        self.trained, self.window, self.seed = trained, window, seed
-        self.view = Viewer(trained, "stretch")
+    def __init__(self, trained: Trained, view: Viewer, window: str, seed: int) -> None:
+        self.trained, self.view, self.window, self.seed = trained, view, window, seed
         self.cases = [("none", 0.0), *((n, s) for n, d in DISTURBANCES.items() for s in d.strengths)]
         self.predicted: dict[tuple[str, float], list[int]] = {case: [] for case in self.cases}
         self.rates: list[float] = []

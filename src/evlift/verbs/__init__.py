@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from evlift.verbs import bench, demo, evaluate, info, predict, simulate, train
+from evlift.verbs import bench, demo, evaluate, info, pack, predict, simulate, train
 
 VERBS: dict[str, ModuleType] = {
     "demo": demo,
@@ -17,6 +17,7 @@ VERBS: dict[str, ModuleType] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "pack": pack,
     "simulate": simulate,
     "bench": bench,
 }

@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 def _refuse_contradictions(options: argparse.Namespace) -> None:
     given = [name for name, default in OF_RECORDINGS.items() if getattr(options, name) != default]
     if options.data is None:
-        if given:
+        if given and not (options.robustness and given == ["fit"]):
             raise ConfigError(
                 f"Expected --data recordings:FOLDER with --{given[0].replace('_', '-')}, but got none."
             )
