@@ -107,9 +107,14 @@ class Run:
         return f"Write it again from the checkpoint: evlift train {self.config} --out {self.folder}."
 
 
+def weights_home() -> Path:
+    """Where the packs lie that come with evlift."""
+    return Path(str(resources.files("evlift"))) / "weights"
+
+
 def shipped_weights() -> dict[str, Path]:
     """The packs of weights that come with evlift, by name."""
-    home = Path(str(resources.files("evlift"))) / "weights"
+    home = weights_home()
     if not home.is_dir():
         return {}
     return {place.name: place for place in sorted(home.iterdir()) if (place / "record.json").is_file()}

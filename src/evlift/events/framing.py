@@ -181,9 +181,9 @@ def event_box(stream: EventStream) -> Box | None:
     """The box around the busiest connected region of a recording; None without events.
 
     Example:
-        >>> stream = EventStream.from_columns([0, 1], [3, 8], [2, 5], [1, 0], sensor_size=(10, 10))
+        >>> stream = EventStream.from_columns([0, 1], [3, 5], [2, 4], [1, 0], sensor_size=(10, 10))
         >>> event_box(stream)
-        Box(top=2.0, left=3.0, bottom=6.0, right=9.0)
+        Box(top=2.0, left=3.0, bottom=5.0, right=6.0)
 
     Hot pixels are left out. The sensor is cut into at most 32 cells a side; what the median cell holds is background.
     Cells clearly above it that touch, or nearly do, are one region, and the box holds all of the most active one but

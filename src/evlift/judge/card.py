@@ -134,8 +134,8 @@ def _confidence(record: Mapping[str, Any]) -> Iterator[str]:
         return
     yield (
         f"Temperature {found['temperature']:.3f}, fitted on {found['samples']} samples of {found['fitted_on']}. "
-        f"Suggested threshold to call something unknown: {found['unknown_below']:.3f}, which keeps {found['keeps']:.0%} "
-        "of that split.\n"
+        f"Suggested threshold to call something unknown: {found['unknown_below']:.3f}, which keeps "
+        f"{found['keeps']:.0%} of that split.\n"
     )
     rows = []
     for split, figures in (record.get("figures") or {}).items():

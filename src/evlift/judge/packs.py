@@ -24,8 +24,6 @@ from evlift.judge.card import model_card
 from evlift.judge.robustness import robustness as judge_disturbed
 
 CARD = "README.md"
-MAX_BYTES = 5_000_000
-"""Of the weights that come with evlift, all together."""
 
 
 def pack(
