@@ -214,3 +214,19 @@ def test_values_out_of_range_are_wrong_arguments(option, capsys):
     with pytest.raises(SystemExit) as left:
         main(["evaluate", "run", *option])
     assert left.value.code == 2
+
+
+def test_recordings_of_the_own_data_are_recognised(run, folder, tmp_path):
+    from evlift.datasets.items import hash_of_file
+    from evlift.datasets.manifest import Manifest, Row
+
+    moved = shutil.copytree(run, tmp_path / "run")
+    assert "own data" not in " ".join(evlift.evaluate_recordings(moved, folder).remarks)
+    files = sorted(folder.glob("*/*"))[:3]
+    rows = tuple(
+        Row(f"o{i}", "recording", f"r{i}", "train", "0", hash_of_file(file)) for i, file in enumerate(files)
+    )
+    Manifest(rows).save(moved / "manifest.jsonl")
+    assert "are among the judged: 3 of train" in " ".join(evlift.evaluate_recordings(moved, folder).remarks)
+    (moved / "manifest.jsonl").write_text("damaged")
+    assert evlift.evaluate_recordings(moved, folder).remarks == ()

@@ -27,6 +27,7 @@ from evlift.engine.evaluate import Evaluation
 from evlift.errors import DataError
 from evlift.events import EventStream, RecordingWarning
 from evlift.events.framing import Fit
+from evlift.judge.seen import seen_before
 from evlift.judge.windows import FULLEST, MAX_WINDOWS, WindowRule, reader_of, window_rule
 
 BATCH = 32
@@ -289,6 +290,10 @@ def _remarks(
     for name, class_name in data.classes.items():
         if name != class_name:
             yield f"folder '{name}' was taken for the class '{class_name}'"
+    seen = seen_before(trained.run, (data.root / v.file for v in verdicts if v.state == "judged"))
+    if seen:
+        parts = ", ".join(f"{count} of {split}" for split, count in seen.items())
+        yield f"recordings of the run's own data are among the judged: {parts}; what it learned from flatters it"
     if data.unmatched:
         count = sum(not verdict.true for verdict in verdicts)
         yield (
