@@ -1,6 +1,6 @@
 """How recordings of other sensors are best shown to a network: N-MNIST as larger sensors would have seen it.
 
-    python benchmarks/framing.py RUN [--recordings 200] [--json FILE]
+    python benchmarks/framing.py RUN [--recordings 200] [--sensors 346x260,17x17] [--json FILE]
 
 RUN is a finished run of the suite `digits`. Each recording of its val split is enlarged, put at a random place of a
 larger sensor, and judged under every rule of `evlift evaluate --fit`. "dense": every event becomes up to 24, scattered
@@ -36,6 +36,11 @@ class Case:
     kind: str = "dense"
     noise_hz: float = 0.0
     hot: int = 0
+
+    @property
+    def sensor(self) -> str:
+        """WxH."""
+        return f"{self.size[1]}x{self.size[0]}"
 
 
 CASES = (
@@ -84,8 +89,10 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("--recordings", type=int, default=200)
+    parser.add_argument("--sensors", help="these alone, WxH with commas between")
     parser.add_argument("--json")
     options = parser.parse_args()
+    sensors = options.sensors.split(",") if options.sensors else [case.sensor for case in CASES]
     torch.set_num_threads(1)
     trained = open_classifier(options.run)
     val = create_task(trained.recipe).val
@@ -95,7 +102,7 @@ def main() -> None:
     print(trained.framing)
     print(f"{'case':64}" + "".join(f"{fit:>11}" for fit in FITS))
     rows = []
-    for case in CASES:
+    for case in (case for case in CASES if case.sensor in sensors):
         streams = [seen_by(val.load(i), case, generator(0, i)) for i in numbers]
         said = {}
         for fit, view in views.items():

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.assembly import (
     Trained,
-    Viewer,
     build_feeder,
     build_method,
     create_task,
     evaluation_feeder,
-    open_classifier,
     open_run,
     reads_pictures,
 )
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
     from evlift.engine.train import Report
     from evlift.events import Reader
-    from evlift.events.framing import Fit
     from evlift.models.cost import Cost
 
 SourceOfRecipe = Recipe | Mapping[str, Any] | str | Path
@@ -158,7 +155,7 @@ class Prediction:
         start_us, stop_us: of the window; for whole recordings and windows by count, of its events.
         events: number of events in it.
         label: most probable class; `index` its number.
-        confidence: softmax probability of that class, of the mean logit over T divided by the run's temperature.
+        confidence: softmax probability of that class, of the mean logit over T.
     """
 
     start_us: int
@@ -176,7 +173,6 @@ def predict(
     duration_us: int | None = None,
     n_events: int | None = None,
     format: str | None = None,
-    fit: Fit = "auto",
 ) -> Iterator[Prediction]:
     """Labels of a recording, window by window, in constant memory.
 
@@ -184,8 +180,8 @@ def predict(
         folder: a finished run.
         recording: a file in any readable format.
         duration_us, n_events: cut into windows of this length; default: the whole recording is one window.
+            Recordings of another sensor are scaled to the one that the network was trained for.
         format: of the file, where it cannot be told from its content.
-        fit: how recordings of another sensor are shown to the network; see :func:`~evlift.events.framing.framed`.
 
     Raises:
         DataError: no such run, or a recording without events.
@@ -194,12 +190,17 @@ def predict(
     import numpy as np
     import torch
 
+    from evlift.datasets.transfer import Encoder
+    from evlift.events.filters import resize
+
     for name, length in (("duration_us", duration_us), ("n_events", n_events)):
         if length is not None:
             check_range(name, length, 1)
-    trained = open_classifier(folder)
-    view = Viewer(trained, fit)
+    trained = open_run(folder)
+    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
+        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
     height, width = trained.record["sensor_size"]
+    encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
     reader = _reader_for(recording, (height, width), format)
     whole = duration_us is None and n_events is None
     windows = iter([reader.read()]) if whole else reader.windows(duration_us=duration_us, n_events=n_events)
@@ -207,10 +208,10 @@ def predict(
     if first is None or not len(first):
         raise DataError(f"Expected events in {recording}, but it has none.")
     for number, stream in enumerate(itertools.chain([first], windows)):
-        clip = view(stream, np.random.default_rng(0))
+        adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
+        clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
         with torch.no_grad():
-            logits = trained.network(clip[None]).logits.float().mean(1)[0]  # [1, T, K] → [K]
-        scores = (logits / trained.temperature).softmax(-1)
+            scores = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]
         index = int(scores.argmax())
         if duration_us is None:
             start, stop = int(stream.t[0]), int(stream.t[-1]) + 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evlift.datasets.task import TransferTask
-    from evlift.datasets.transfer import Feeder
+    from evlift.datasets.transfer import Encoder, Feeder
     from evlift.engine.calibration import Calibration
     from evlift.events import EventStream
     from evlift.events.framing import Fit, Framing
@@ -161,8 +161,7 @@ class Trained:
         """Temperature and threshold, if they were fitted: when it was trained, or by `evlift evaluate --calibrate`."""
         from evlift.engine.calibration import Calibration
 
-        found = self.record.get("calibration")
-        return Calibration(**found) if found else None
+        return Calibration.of_record(self.record)
 
     @property
     def temperature(self) -> float:
@@ -228,13 +227,18 @@ class Viewer:
 
     def __call__(self, stream: EventStream, rng: np.random.Generator, *, window: str = "full") -> Tensor:
         """[T, 2, H, W] of one window; `rng` draws a stretch of it where `window` is not "full"."""
+        shown, encoder = self.adapt(stream)
+        return encoder.events(shown, rng, augment=False, window=window)
+
+    def adapt(self, stream: EventStream) -> tuple[EventStream, Encoder]:
+        """The stream as the network is to see it, and the encoder for it."""
         from evlift.datasets.transfer import Encoder
         from evlift.events.framing import framed
 
-        shown, encoder = framed(stream, self.framing, self.fit), self.encoder
-        if stream.sensor_size != self.own:
-            encoder = Encoder(encoder.options, self.own).fit([shown])
-        return encoder.events(shown, rng, augment=False, window=window)
+        shown = framed(stream, self.framing, self.fit)
+        if stream.sensor_size == self.own:
+            return shown, self.encoder
+        return shown, Encoder(self.encoder.options, self.own).fit([shown])
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

@@ -80,15 +80,16 @@ def test_the_card_says_what_was_measured(run, packed):
         "labels of recordings were seen",
     ):
         assert text in card
-    assert f"Temperature {record['calibration']['temperature']:.3f}, fitted on 20 samples of val" in card
+    assert f"Temperature {record['temperature']:.3f}, fitted on 20 samples of val" in card
 
 
 def test_a_pack_of_a_run_of_the_first_format_calibrates_it_and_leaves_it_alone(run, tmp_path):
     old = shutil.copytree(run, tmp_path / "old")
     record = Run(old).read_record()
-    known = {name: record.pop(name) for name in ("calibration", "framing")}
+    known = {name: record.pop(name) for name in ("temperature", "calibration", "framing")}
     (old / "record.json").write_text(json.dumps(record))
     made = evlift.open_run(evlift.pack(old, tmp_path / "pack").folder)
+    assert made.temperature == pytest.approx(known["temperature"], rel=1e-3)
     assert made.calibration.fitted_on == known["calibration"]["fitted_on"]
     assert made.framing.to_dict() == known["framing"]
     assert Run(old).read_record() == record

@@ -75,3 +75,18 @@ def test_evaluate_shows_confidence_after_its_own_tables(run, tmp_path, capsys):
     report = json.loads((tmp_path / "report.json").read_text())
     assert {"confidence", "rejecting", "cost", "per_step"} <= set(report)
     assert report["rejecting"]["kept"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "fit"), [([], "stretch"), (["--fit", "crop-to-events"], "crop-to-events")]
+)
+def test_the_command_says_how_disturbed_recordings_are_shown(run, swept, options, fit, monkeypatch, capsys):
+    given = {}
+
+    def remember(folder, **options):
+        given.update(options)
+        return swept
+
+    monkeypatch.setattr("evlift.judge.robustness.robustness", remember)
+    assert main(["evaluate", str(run), "--robustness", *options]) == 0
+    assert given["fit"] == fit

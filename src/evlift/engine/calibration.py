@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -145,9 +146,16 @@ class Calibration:
     unknown_below: float
     keeps: float = KEEPS
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a run's record."""
-        return asdict(self)
+    def to_record(self) -> dict[str, Any]:
+        """Entries of a run's record: `temperature`, and `calibration` with all the rest."""
+        rest = asdict(self)
+        return {"temperature": rest.pop("temperature"), "calibration": rest}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Calibration | None:
+        """What :meth:`to_record` put into a record; None for a run that was not calibrated."""
+        rest = record.get("calibration")
+        return cls(temperature=record["temperature"], **rest) if rest else None
 
 
 def calibrate(logits: Floats, target: NDArray[np.int64], fitted_on: str) -> Calibration:

@@ -234,7 +234,7 @@ class Trainer:
             self.state.kept, self.state.kept_step = score, self.state.step
             if isinstance(evaluation, Evaluation):
                 found = calibrate(evaluation.logits.mean(1), evaluation.target, selection_split(self.method))
-                self.state.calibration = found.to_dict()
+                self.state.calibration = found.to_record()
             save_weights(self.run.weights, inference_weights(student))
         return score
 
@@ -291,7 +291,7 @@ class Trainer:
             "samples": self.state.step * self.options.batch_size,
             "seconds": round(self.state.seconds, 2),
             "count_scale": self.feeder.encoder.scale,
-            "calibration": self.state.calibration,
+            **(self.state.calibration or {}),
             "framing": self._framing(),
             "environment": environment(),
         }

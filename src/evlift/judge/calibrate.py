@@ -31,13 +31,13 @@ def calibrate_run(folder: str | Path) -> Calibration:
         ConfigError: a network that segments.
     """
     trained = open_run(folder)
-    found = calibrated(trained)
+    calibration, found = calibrated(trained)
     write_json(trained.run.record, {**trained.record, **found})
-    return Calibration(**found["calibration"])
+    return calibration
 
 
-def calibrated(trained: Trained) -> dict[str, Any]:
-    """`calibration` and `framing` of a run, measured anew on its data, as its record holds them.
+def calibrated(trained: Trained) -> tuple[Calibration, dict[str, Any]]:
+    """Calibration of a run, measured anew on its data, and what its record holds of that and of its framing.
 
     Raises:
         DataError: data that are not there, or other ones.
@@ -54,4 +54,4 @@ def calibrated(trained: Trained) -> dict[str, Any]:
         raise DataError(f"Expected {split} to hold classes, but it holds masks.")
     found = calibrate(evaluation.logits.mean(axis=1), evaluation.target, split)
     framing = None if reads_pictures(trained.recipe) else feeder.framing().to_dict()
-    return {"calibration": found.to_dict(), "framing": framing}
+    return found, {**found.to_record(), "framing": framing}

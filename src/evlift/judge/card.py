@@ -133,7 +133,7 @@ def _confidence(record: Mapping[str, Any]) -> Iterator[str]:
         yield "Not calibrated: the confidence that is printed is the plain softmax."
         return
     yield (
-        f"Temperature {found['temperature']:.3f}, fitted on {found['samples']} samples of {found['fitted_on']}. "
+        f"Temperature {record['temperature']:.3f}, fitted on {found['samples']} samples of {found['fitted_on']}. "
         f"Suggested threshold to call something unknown: {found['unknown_below']:.3f}, which keeps "
         f"{found['keeps']:.0%} of that split.\n"
     )

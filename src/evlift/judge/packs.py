@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from evlift.api import cost, evaluate
 from evlift.assembly import Trained, open_run, reads_pictures
-from evlift.engine.calibration import Confidence
+from evlift.engine.calibration import Calibration, Confidence
 from evlift.engine.checkpoint import save_weights
 from evlift.engine.evaluate import Evaluation
 from evlift.engine.run import Run, shipped_weights
@@ -99,7 +99,7 @@ def _judged(trained: Trained, test: bool, robustness: bool, say: Callable[[str],
     folder, of_pictures = trained.run.folder, reads_pictures(trained.recipe)
     try:
         if trained.calibration is None and trained.record.get("metric", "accuracy") == "accuracy":
-            found |= calibrated(trained)
+            found |= calibrated(trained)[1]
         for split in _splits(trained, test, of_pictures):
             found["figures"][split] = figures_of(trained, split, found)
         found["cost"] = asdict(cost(folder, split="source_val" if of_pictures else "val"))
@@ -128,13 +128,12 @@ def figures_of(trained: Trained, split: str, found: Mapping[str, Any]) -> dict[s
         if name in summary
     }
     if isinstance(evaluation, Evaluation):
-        calibration = found.get("calibration") or trained.record.get("calibration") or {}
-        confidence = Confidence.of(
-            evaluation.logits.mean(axis=1), evaluation.target, calibration.get("temperature", 1.0)
-        )
+        calibration = Calibration.of_record({**trained.record, **found})
+        temperature = calibration.temperature if calibration else 1.0
+        confidence = Confidence.of(evaluation.logits.mean(axis=1), evaluation.target, temperature)
         kept |= {name: confidence.summary()[name] for name in ("ece_before", "ece_after")}
-        if "unknown_below" in calibration:
-            kept["rejecting"] = confidence.rejecting(calibration["unknown_below"])
+        if calibration is not None:
+            kept["rejecting"] = confidence.rejecting(calibration.unknown_below)
     return kept
 
 

@@ -172,7 +172,13 @@ def judge_disturbed(options: argparse.Namespace) -> None:
     console = open_console()
     console.quiet = options.json
     with work_bar(console, "disturbed", "recordings") as report:
-        found = robustness(options.folder, split=options.split or "val", window=options.window, report=report)
+        found = robustness(
+            options.folder,
+            split=options.split or "val",
+            window=options.window,
+            fit="stretch" if options.fit == "auto" else options.fit,
+            report=report,
+        )
     summary = found.summary()
     if options.out:
         write_json(Path(options.out, "robustness.json"), summary)
