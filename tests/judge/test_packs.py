@@ -16,6 +16,7 @@ from evlift.engine import run as runs
 from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
 from evlift.events import write_events
+from helpers import tiny
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,13 @@ def test_what_is_shipped_opens_and_stays_small(capsys):
     assert main(["pack", "--list"]) == 0
     assert main(["pack"]) == 2
     assert "Expected RUN and OUT" in capsys.readouterr().err
+
+
+def test_a_network_for_pictures_is_described_as_one(tmp_path):
+    recipe = tiny(model={"name": "convnet", "width": 0.2}, method={"name": "image-model"}, train={"steps": 2})
+    made = evlift.pack(evlift.train(recipe, tmp_path / "run").folder, tmp_path / "pack")
+    card = (made.folder / "README.md").read_text()
+    assert "that reads pictures and gives one of 10 classes" in card
+    assert "evlift evaluate pack" not in card
+    assert "| source_val:" in card
+    assert "| val:" not in card

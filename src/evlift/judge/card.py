@@ -58,24 +58,30 @@ def _intro(record: Mapping[str, Any], size: int) -> str:
     costs = (
         f", {cost['parameters']:,} parameters, {cost['dense_macs']:,.0f} MACs a clip if dense" if cost else ""
     )
+    frames = f"{recipe['input']['steps']} frames of events of a sensor of {width}x{height} pixels"
+    reads = "pictures" if _reads_pictures(record) else frames
+    gives = "gives every pixel" if record["metric"] == "mIoU" else "gives"
     return (
-        f"A `{recipe['model']['name']}` that reads {recipe['input']['steps']} frames of events of a sensor of "
-        f"{width}x{height} pixels and gives one of {len(record['classes'])} classes ({', '.join(record['classes'])}). "
-        f"Trained by `{recipe['method']['name']}` for {record['steps']:,} steps ({record['samples']:,} samples of each "
-        f"kind, seed {record['seed']}, {record['seconds']:.0f} s on {record['environment']['device']}){costs}. "
-        f"{size / 1e3:,.0f} kB."
+        f"A `{recipe['model']['name']}` that reads {reads} and {gives} one of {len(record['classes'])} classes "
+        f"({', '.join(record['classes'])}). Trained by `{recipe['method']['name']}` for {record['steps']:,} steps "
+        f"({record['samples']:,} samples of each kind, seed {record['seed']}, {record['seconds']:.0f} s on "
+        f"{record['environment']['device']}){costs}. {size / 1e3:,.0f} kB."
     )
 
 
-def _use(name: str, record: Mapping[str, Any]) -> str:
-    return f"""```text
-evlift predict {name} recording.raw
-evlift evaluate {name} --data recordings:FOLDER --unknown-below auto
-```
+def _reads_pictures(record: Mapping[str, Any]) -> bool:
+    return bool(record["pack"]["reads"] == "pictures")
 
-`{name}` is this folder, or the bare name where the pack comes with evlift (`evlift pack --list`). In Python:
-`evlift.open_run("{name}").network` takes [B, {record["recipe"]["input"]["steps"]}, 2, \
-{", ".join(map(str, record["recipe"]["input"]["size"]))}]."""
+
+def _use(name: str, record: Mapping[str, Any]) -> str:
+    lines = [] if _reads_pictures(record) else [f"evlift predict {name} recording.raw"]
+    if lines and record["metric"] == "accuracy":
+        lines.append(f"evlift evaluate {name} --data recordings:FOLDER --unknown-below auto")
+    commands = "```text\n" + "\n".join(lines) + "\n```\n\n" if lines else ""
+    return (
+        f"{commands}`{name}` is this folder, or the bare name where the pack comes with evlift (`evlift pack --list`). "
+        f'In Python: `evlift.open_run("{name}").network`.'
+    )
 
 
 def _data(record: Mapping[str, Any]) -> Iterator[str]:
@@ -124,7 +130,8 @@ def _row(split: str, found: Mapping[str, Any], metric: str) -> Row:
     if "interval" in found:
         interval = "{:.3f} to {:.3f}".format(*found["interval"])
     place = f"{split}: {SPLITS[split]}"
-    return place, str(found["samples"]), f"{found[metric]:.4f}", interval, f"{found['class_mean']:.4f}"
+    score, mean = ("–" if found[n] is None else f"{found[n]:.4f}" for n in (metric, "class_mean"))
+    return place, str(found["samples"]), score, interval, mean
 
 
 def _confidence(record: Mapping[str, Any]) -> Iterator[str]:

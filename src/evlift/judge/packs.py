@@ -65,7 +65,11 @@ def pack(
         )
     record = {**trained.record, **_judged(trained, test, robustness, say)}
     record["recipe"] = without_paths(trained.recipe.to_dict())
-    record["pack"] = {"name": out.name, "note": note}
+    record["pack"] = {
+        "name": out.name,
+        "note": note,
+        "reads": "pictures" if reads_pictures(trained.recipe) else "events",
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Run(Path(temporary, out.name))

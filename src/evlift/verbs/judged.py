@@ -62,7 +62,7 @@ def judge_recordings(options: argparse.Namespace, folder: str) -> None:
     with work_bar(console, folder, "recordings") as report:
         found = evaluate_recordings(
             options.folder,
-            folder,
+            Path(folder).expanduser(),  # a shell expands no ~ behind a colon
             class_map=options.class_map,
             fit=options.fit,
             window=options.window,
