@@ -7,7 +7,7 @@ BENCH = .venv-bench
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-export bench-digits clean
+.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-export clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -46,16 +46,12 @@ bench-neurons: $(BENCH)/installed
 bench-export: $(VENV)/installed
 	$(BIN)/python benchmarks/export.py
 
-bench-digits: $(VENV)/installed
-	$(BIN)/python benchmarks/digits.py run --out runs/digits
-	$(BIN)/python benchmarks/digits.py table --out runs/digits
-
 # the mark depends on what decides the installation, so that a changed dependency installs again
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard,onnx,nirtune]' --group dev
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard,onnx,nir,tune]' --group dev
 	touch $@
 
 # the peers of the benchmarks live in an environment of their own, on top of the first

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import evlift
-from evlift.api import _batches
+from evlift.api import split_batches
 from evlift.assembly import (
     build_feeder,
     build_method,
@@ -132,7 +132,7 @@ def test_a_split_without_recordings_judges_nothing_and_says_what_does(run):
     feeder = evaluation_feeder(trained, task)
     feeder.task = replace(task, val=task.val.subset([]))
     with pytest.raises(ConfigError, match=r"it is empty.*--split source_val"):
-        _batches(trained, feeder, "val", None)
+        split_batches(trained, feeder, "val", None)
 
 
 def test_a_teacher_that_saw_what_judges_is_refused(picture_run):

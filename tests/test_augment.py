@@ -11,9 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evlift import augment
-from evlift.augment import Geometry, RandomEvents, RandomGeometry
+from evlift.augment import (
+    Geometry,
+    RandomEvents,
+    RandomGeometry,
+    add_hot_pixels,
+    flip_polarities,
+    flip_polarity,
+    scale_time,
+)
 from evlift.errors import ConfigError
 from evlift.events import EventStream
+from evlift.events.filters import event_counts
 from evlift.representations import Frames, Histogram
 from stream_strategies import streams
 
@@ -228,3 +237,37 @@ class TestEvents:
     def test_share_out_of_range(self, random_stream: EventStream) -> None:
         with pytest.raises(ConfigError, match="`share` in"):
             augment.drop_events(random_stream, 1.2, np.random.default_rng(0))
+
+
+def test_hot_pixels_fire_at_their_rate_and_nowhere_else(random_stream):
+    rng = np.random.default_rng(0)
+    dirty = add_hot_pixels(random_stream, 3, 2000, rng)
+    added = event_counts(dirty) - event_counts(random_stream)
+    assert (added >= 0).all()
+    assert np.count_nonzero(added) == 3
+    assert added[added > 0] == pytest.approx(200, abs=60)  # 2 000 Hz for 0.1 s
+    assert (np.diff(dirty.t) >= 0).all()
+    assert add_hot_pixels(random_stream, 0, 2000, rng) == random_stream
+    silence = EventStream.empty((30, 40))
+    assert add_hot_pixels(silence, 3, 2000, rng) is silence
+    with pytest.raises(ConfigError, match=r"in \[0, 1200\], but got 1201"):
+        add_hot_pixels(random_stream, 1201, 2000, rng)
+
+
+def test_scaled_time_keeps_the_first_event_and_goes_back(random_stream):
+    slow = scale_time(random_stream, 2)
+    assert slow.t[0] == random_stream.t[0]
+    assert slow.duration_us == 2 * random_stream.duration_us
+    assert scale_time(slow, 0.5) == random_stream
+    assert len(scale_time(EventStream.empty((3, 4)), 2)) == 0
+    for factor in (0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="positive"):
+            scale_time(random_stream, factor)
+
+
+def test_a_share_of_polarities_flips(random_stream):
+    rng = np.random.default_rng(0)
+    assert flip_polarities(random_stream, 0, rng) == random_stream
+    assert flip_polarities(random_stream, 1, rng) == flip_polarity(random_stream)
+    flipped = flip_polarities(random_stream, 0.3, rng)
+    assert np.mean(flipped.p != random_stream.p) == pytest.approx(0.3, abs=0.02)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from evlift.config import parse_recipe
     from evlift.events import EventStream, open_reader, read_events, write_events
     from evlift.exporting import export, open_exported
+    from evlift.judge.calibrate import calibrate_run
+    from evlift.judge.packs import pack, shipped_packs
+    from evlift.judge.recordings import evaluate_recordings
+    from evlift.judge.robustness import robustness
     from evlift.methods import create_method
     from evlift.models import create_model
     from evlift.representations import create_representation
@@ -24,6 +28,10 @@ _HOMES = {
     "evlift.config": ("parse_recipe",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
     "evlift.exporting": ("export", "open_exported"),
+    "evlift.judge.calibrate": ("calibrate_run",),
+    "evlift.judge.packs": ("pack", "shipped_packs"),
+    "evlift.judge.recordings": ("evaluate_recordings",),
+    "evlift.judge.robustness": ("robustness",),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
     "evlift.representations": ("create_representation",),
@@ -32,17 +40,22 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "EventStream",
+    "calibrate_run",
     "create_method",
     "create_model",
     "create_representation",
     "evaluate",
+    "evaluate_recordings",
     "export",
     "open_exported",
     "open_reader",
     "open_run",
+    "pack",
     "parse_recipe",
     "predict",
     "read_events",
+    "robustness",
+    "shipped_packs",
     "train",
     "write_events",
 ]

@@ -105,13 +105,17 @@ def evaluate(
             raise ConfigError(
                 f"The model {trained.recipe.model['name']} has no batch statistics to adapt. Leave --adapt out."
             )
-    return run_network(trained.network, _batches(trained, feeder, split, window))
+    return run_network(trained.network, split_batches(trained, feeder, split, window))
 
 
-def _batches(
+def split_batches(
     trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
 ) -> Iterator[Batch]:
-    """What a split holds of the kind that the network reads."""
+    """What a split holds of the kind that the network reads.
+
+    Raises:
+        ConfigError: recordings for a network that reads pictures, or a split without labelled recordings.
+    """
     of_pictures = reads_pictures(trained.recipe)
     if of_pictures and split != "source_val":
         raise ConfigError(
@@ -136,7 +140,7 @@ def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -
 
     trained = open_run(folder)
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
-    batch = next(_batches(trained, feeder, split, window, batch_size=32))
+    batch = next(split_batches(trained, feeder, split, window, batch_size=32))
     clips = batch.events if batch.events is not None else batch.image
     if clips is None:
         raise ValueError(f"Expected a split of recordings or pictures, but got '{split}'.")

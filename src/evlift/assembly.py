@@ -12,10 +12,14 @@ from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import nn
+    import numpy as np
+    from torch import Tensor, nn
 
     from evlift.datasets.task import TransferTask
-    from evlift.datasets.transfer import Feeder
+    from evlift.datasets.transfer import Encoder, Feeder
+    from evlift.engine.calibration import Calibration
+    from evlift.events import EventStream
+    from evlift.events.framing import Fit, Framing
     from evlift.methods.base import Method
     from evlift.methods.teacher import Teacher
 
@@ -152,16 +156,38 @@ class Trained:
         """Class names by index."""
         return tuple(self.record["classes"])
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """Temperature and threshold, if they were fitted: when it was trained, or by `evlift evaluate --calibrate`."""
+        from evlift.engine.calibration import Calibration
+
+        return Calibration.of_record(self.record)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become a confidence; 1 without a calibration."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+    @property
+    def framing(self) -> Framing:
+        """How the recordings that it learned from lie on their sensor, so that those of others can be shown alike."""
+        from evlift.events.framing import Framing
+
+        found = self.record.get("framing")
+        height, width = self.record["sensor_size"]
+        return Framing.from_dict(found) if found else Framing.assumed((height, width))
+
 
 def open_run(folder: str | Path) -> Trained:
-    """Open a finished run.
+    """Open a finished run, a pack of it, or shipped weights by their name.
 
     Raises:
         DataError: no run there, unfinished, or weights that do not fit.
     """
     from evlift.engine.checkpoint import load_weights
+    from evlift.engine.run import find_run
 
-    run = Run(Path(folder))
+    run = find_run(folder)
     recipe, record = run.recipe(), run.read_record()
     network = build_network(recipe, len(record["classes"]), inference=True)
     load_weights(network, run.weights)
@@ -170,6 +196,49 @@ def open_run(folder: str | Path) -> Trained:
 
         network.to(memory_format=torch.channels_last)
     return Trained(run, recipe, record, network.eval())
+
+
+def open_classifier(folder: str | Path) -> Trained:
+    """Open a run whose network gives recordings a class; ConfigError for any other."""
+    trained = open_run(folder)
+    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
+        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
+    return trained
+
+
+class Viewer:
+    """Turns windows of recordings of any sensor into what a network was trained to see.
+
+    Example:
+        >>> view = Viewer(evlift.open_run("runs/a"))  # doctest: +SKIP
+        >>> clip = view(stream, np.random.default_rng(0))  # doctest: +SKIP
+
+    Recordings of the network's own sensor are encoded as in training. Those of another one are shown by
+    :func:`~evlift.events.framing.framed`; as their pixels count otherwise, the quantile of their own counts takes the
+    place of a fixed count scale.
+    """
+
+    def __init__(self, trained: Trained, fit: Fit = "auto") -> None:
+        from evlift.datasets.transfer import Encoder
+
+        height, width = trained.record["sensor_size"]
+        self.fit, self.framing, self.own = fit, trained.framing, (height, width)
+        self.encoder = Encoder(trained.recipe.input, self.own, trained.record["count_scale"])
+
+    def __call__(self, stream: EventStream, rng: np.random.Generator, *, window: str = "full") -> Tensor:
+        """[T, 2, H, W] of one window; `rng` draws a stretch of it where `window` is not "full"."""
+        shown, encoder = self.adapt(stream)
+        return encoder.events(shown, rng, augment=False, window=window)
+
+    def adapt(self, stream: EventStream) -> tuple[EventStream, Encoder]:
+        """The stream as the network is to see it, and the encoder for it."""
+        from evlift.datasets.transfer import Encoder
+        from evlift.events.framing import framed
+
+        shown = framed(stream, self.framing, self.fit)
+        if stream.sensor_size == self.own:
+            return shown, self.encoder
+        return shown, Encoder(self.encoder.options, self.own).fit([shown])
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

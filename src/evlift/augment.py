@@ -218,6 +218,40 @@ def jitter_position(stream: EventStream, std_px: float, rng: np.random.Generator
     return moved(stream, stream.x + dx, stream.y + dy, stream.sensor_size)
 
 
+def add_hot_pixels(stream: EventStream, pixels: int, rate_hz: float, rng: np.random.Generator) -> EventStream:
+    """Mix in `pixels` defective ones, at random places, that fire at `rate_hz` from the first event to the last."""
+    height, width = stream.sensor_size
+    if not 0 <= pixels <= height * width:
+        raise ConfigError(f"Expected `pixels` in [0, {height * width}], but got {pixels}.")
+    if not len(stream):
+        return stream
+    places = rng.choice(height * width, pixels, replace=False)
+    fired = rng.poisson(rate_hz * (stream.duration_us + 1) * 1e-6, pixels)
+    where = np.repeat(places, fired)
+    t = np.concatenate([stream.t, rng.integers(stream.t[0], stream.t[-1] + 1, len(where))])
+    x = np.concatenate([stream.x, (where % width).astype(np.uint16)])
+    y = np.concatenate([stream.y, (where // width).astype(np.uint16)])
+    p = np.concatenate([stream.p, rng.random(len(where)) < 0.5])
+    order = np.argsort(t, kind="stable")
+    return EventStream(t[order], x[order], y[order], p[order], stream.sensor_size)
+
+
+def scale_time(stream: EventStream, factor: float) -> EventStream:
+    """The same events `factor` times as slow, from the first one on; times are rounded to whole µs."""
+    if not 0 < factor < float("inf"):
+        raise ConfigError(f"Expected `factor` to be positive, but got {factor}.")
+    start = stream.t[0] if len(stream) else 0
+    t = start + np.rint((stream.t - start) * factor).astype(np.int64)
+    return EventStream(t, stream.x, stream.y, stream.p, stream.sensor_size)
+
+
+def flip_polarities(stream: EventStream, share: float, rng: np.random.Generator) -> EventStream:
+    """Each event gets the other polarity with the probability `share`."""
+    check_share("share", share)
+    flipped = stream.p ^ (rng.random(len(stream)) < share)
+    return EventStream(stream.t, stream.x, stream.y, flipped, stream.sensor_size)
+
+
 def flip_polarity(stream: EventStream) -> EventStream:
     """Every event with the other polarity."""
     return EventStream(stream.t, stream.x, stream.y, ~stream.p, stream.sensor_size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from evlift.datasets.draws import epoch_order, generator
 from evlift.datasets.items import Images, Recordings
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
+from evlift.events.framing import Framing
 from evlift.representations import Frames, fit_scale
 from evlift.representations.base import resize
 from evlift.simulate import Saccades
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from evlift.methods.base import Method
 
 FIRST_EVENTS = 300
+FRAMED = 200  # recordings, at most, that tell how they lie on the sensor
 SPLITS = ("train", "unlabelled", "val", "test", "source_val")
 
 
@@ -81,6 +84,10 @@ class Encoder:
             return self
         scale = fit_scale(self.frames, streams, self.options.quantile)
         return Encoder(self.options, self.sensor_size, scale)
+
+    def simulate(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> EventStream:
+        """What the simulated camera records of a picture [H', W'(, 3)]; for ``encoding="saccade"``."""
+        return self._simulator(value_of(picture), rng)
 
     @property
     def description(self) -> str:
@@ -150,7 +157,7 @@ class Encoder:
     ) -> tuple[Tensor, Geometry]:
         value = value_of(picture)
         if self.options.encoding == "saccade":
-            return self._events(self._simulator(value, rng), rng, augment=augment, window=window)
+            return self._events(self.simulate(picture, rng), rng, augment=augment, window=window)
         still = resize(torch.from_numpy(value.astype(np.float32) / 255)[None], self.options.size)  # [1, H, W]
         still, geometry = self._moved(still, rng, augment)
         return still.expand(self.options.steps, 2, *still.shape[-2:]).contiguous(), geometry  # [T, 2, H, W]
@@ -239,6 +246,19 @@ class Feeder:
     def _train(self) -> list[EventStream]:
         """The training recordings, kept in memory; a label-free method gets the unlabelled ones."""
         return [self._recordings.load(i) for i in range(len(self._recordings))]
+
+    def framing(self) -> Framing:
+        """How recordings lie on the sensor: those of the training part, or, where the method sees none and pictures
+        are set in motion, simulated ones of the held-out pictures. Labels are not looked at.
+        """
+        if self.method.uses_events or self.options.encoding != "saccade":
+            streams: Iterator[EventStream] = (self._recordings.load(i) for i in range(len(self._recordings)))
+            return Framing.of(islice(streams, FRAMED), self.task.sensor_size, "training recordings")
+        pictures = self.task.source_val
+        streams = (
+            self.encoder.simulate(pictures.load(i), generator(0, 0, i, 4)) for i in range(len(pictures))
+        )
+        return Framing.of(islice(streams, FRAMED), self.task.sensor_size, "simulated recordings")
 
     def _check(self) -> None:
         """Refuse a task that cannot feed the method."""

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,37 @@ class Run:
 
     def _again(self) -> str:
         return f"Write it again from the checkpoint: evlift train {self.config} --out {self.folder}."
+
+
+def weights_home() -> Path:
+    """Where the packs lie that come with evlift."""
+    return Path(str(resources.files("evlift"))) / "weights"
+
+
+def shipped_weights() -> dict[str, Path]:
+    """The packs of weights that come with evlift, by name."""
+    home = weights_home()
+    if not home.is_dir():
+        return {}
+    return {place.name: place for place in sorted(home.iterdir()) if (place / "record.json").is_file()}
+
+
+def find_run(name: str | Path) -> Run:
+    """The run in a folder, or the shipped weights of that name where there is no such folder.
+
+    Raises:
+        DataError: neither; the message names the shipped ones.
+    """
+    shipped = shipped_weights()
+    if Path(name).exists() or str(name) not in shipped:
+        run = Run(Path(name))
+        if not run.config.is_file():
+            known = f" Shipped weights: {', '.join(shipped)}." if shipped else ""
+            raise DataError(
+                f"Expected a run (a folder with config.yaml) at {name}. Train one: evlift train RECIPE.{known}"
+            )
+        return run
+    return Run(shipped[str(name)])
 
 
 def check_split(run: Run, task: TransferTask, split: str) -> None:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from evlift.config import Recipe, TrainOptions
+from evlift.engine.calibration import calibrate
 from evlift.engine.checkpoint import load_resume, save_resume, save_weights
-from evlift.engine.evaluate import run_network
+from evlift.engine.evaluate import Evaluation, run_network
 from evlift.engine.logs import RunLog
 from evlift.engine.optim import Optimizers
 from evlift.engine.pictures import save_curves, save_strip
@@ -45,6 +46,7 @@ class State:
     kept_step: int = 0
     bad_evaluations: int = 0
     seconds: float = 0.0
+    calibration: dict[str, Any] | None = None
     averaged: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -230,6 +232,9 @@ class Trainer:
             self.state.best, self.state.best_step = score, self.state.step
         if better or self.options.keep == "last" or not self.state.kept_step:  # a score may be NaN
             self.state.kept, self.state.kept_step = score, self.state.step
+            if isinstance(evaluation, Evaluation):
+                found = calibrate(evaluation.logits.mean(1), evaluation.target, selection_split(self.method))
+                self.state.calibration = found.to_record()
             save_weights(self.run.weights, inference_weights(student))
         return score
 
@@ -286,10 +291,17 @@ class Trainer:
             "samples": self.state.step * self.options.batch_size,
             "seconds": round(self.state.seconds, 2),
             "count_scale": self.feeder.encoder.scale,
+            **(self.state.calibration or {}),
+            "framing": self._framing(),
             "environment": environment(),
         }
         write_json(self.run.record, record)
         return record
+
+    def _framing(self) -> dict[str, Any] | None:
+        """How recordings lie on the sensor, for networks that read those of one class."""
+        of_recordings = not self.feeder.task.segments and self.method.reads != "pictures"
+        return self.feeder.framing().to_dict() if of_recordings else None
 
 
 def selection_split(method: Method) -> str:

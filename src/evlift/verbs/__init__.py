@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from evlift.verbs import bench, demo, evaluate, export, info, predict, simulate, train, tune
+from evlift.verbs import bench, demo, evaluate, export, info, pack, predict, simulate, train, tune
 
 VERBS: dict[str, ModuleType] = {
     "demo": demo,
@@ -18,6 +18,7 @@ VERBS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "pack": pack,
     "simulate": simulate,
     "bench": bench,
     "tune": tune,

@@ -4,42 +4,166 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING, Any
 
-from evlift.verbs.common import print_table
+from evlift.errors import ConfigError
+from evlift.verbs.common import count, milliseconds, print_table
 
-TEXT = "Judge a finished run."
-EXAMPLE = "evlift evaluate runs/a --window first300"
+if TYPE_CHECKING:
+    from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
+
+TEXT = "Judge a finished run: on its own data, on recordings of any sensor, or on disturbed ones."
+EXAMPLE = """evlift evaluate runs/a --window first300
+  evlift evaluate runs/a --data recordings:FOLDER --unknown-below auto --out judged
+  evlift evaluate runs/a --robustness --out judged"""
+OF_RECORDINGS = {"class_map": None, "fit": "auto", "duration_ms": None, "max_windows": None, "sensor": None}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "folder", metavar="RUN", help="folder of a finished run, or the name of shipped weights"
+    )
     parser.add_argument(
         "--split",
         choices=["val", "test", "source_val"],
-        default="val",
-        help="test is for final tables, source_val for runs that read pictures (default: %(default)s)",
+        help="of the run's own data; test is for final tables, source_val for runs that read pictures (default: val)",
     )
-    parser.add_argument("--window", choices=["full", "saccade", "first300"], help="default: the run's own")
+    parser.add_argument(
+        "--window",
+        choices=["full", "saccade", "first300"],
+        help="default: the run's own; with --data windows as long as the recordings of training",
+    )
     parser.add_argument(
         "--adapt", action="store_true", help="adapt batch statistics to the unlabelled training recordings"
     )
+    parser.add_argument(
+        "--unknown-below",
+        type=_threshold,
+        metavar="P",
+        help="call an answer unknown if its confidence is below P; auto: the run's own threshold",
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="first fit the confidence and store it in the run's record"
+    )
+    parser.add_argument("--robustness", action="store_true", help="judge on disturbed recordings instead")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write report.json, pictures and tables into this folder"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    group = parser.add_argument_group("recordings that the run does not know")
+    group.add_argument(
+        "--data", metavar="recordings:FOLDER", help="a folder of class folders with recordings in any format"
+    )
+    group.add_argument(
+        "--class-map", metavar="FILE", help="YAML with lines 'folder: class', null for no class"
+    )
+    group.add_argument(
+        "--fit",
+        choices=["auto", "crop-to-events", "cover", "letterbox", "stretch"],
+        default="auto",
+        help="how another sensor is shown; auto: the network's own as it is, others cropped to their events",
+    )
+    group.add_argument("--duration-ms", type=milliseconds, help="cut recordings into windows of this length")
+    group.add_argument("--max-windows", type=count, metavar="N", help="of one recording (default: 100)")
+    group.add_argument("--sensor", type=_size, metavar="WxH", help="of files that do not state it")
+
+
+def _threshold(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto, but got {text}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WxH as (H, W)."""
+    width, _, height = text.lower().partition("x")
+    return count(height), count(width)
 
 
 def run(options: argparse.Namespace) -> None:
     """Do what the options say."""
+    _refuse_contradictions(options)
+    if options.calibrate:
+        from evlift.judge.calibrate import calibrate_run
+
+        calibrate_run(options.folder)
+    if options.data is not None:
+        from evlift.verbs.judged import judge_recordings
+
+        judge_recordings(options, options.data.partition(":")[2])
+    elif options.robustness:
+        from evlift.verbs.judged import judge_disturbed
+
+        judge_disturbed(options)
+    else:
+        _judge_split(options)
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    given = [name for name, default in OF_RECORDINGS.items() if getattr(options, name) != default]
+    if options.data is None:
+        if given and not (options.robustness and given == ["fit"]):
+            raise ConfigError(
+                f"Expected --data recordings:FOLDER with --{given[0].replace('_', '-')}, but got none."
+            )
+    else:
+        kind, _, folder = options.data.partition(":")
+        if kind != "recordings" or not folder:
+            raise ConfigError(f"Expected --data recordings:FOLDER, but got '{options.data}'.")
+        for name in ("adapt", "robustness", "split"):
+            if getattr(options, name):
+                raise ConfigError(
+                    f"Expected --data or --{name}, but got both: {name} is of the run's own data."
+                )
+    if options.robustness and (options.adapt or options.unknown_below is not None):
+        raise ConfigError("Expected --robustness alone, but got --adapt or --unknown-below beside it.")
+
+
+def _judge_split(options: argparse.Namespace) -> None:
+    """Judge on a split of the run's own data."""
     from dataclasses import asdict
 
     from evlift.api import cost, evaluate
     from evlift.assembly import open_run
+    from evlift.verbs import judged
 
-    evaluation = evaluate(options.folder, split=options.split, window=options.window, adapt=options.adapt)
-    spent = cost(options.folder, split=options.split, window=options.window)
-    summary = evaluation.summary()
+    split = options.split or "val"
+    evaluation = evaluate(options.folder, split=split, window=options.window, adapt=options.adapt)
+    spent = cost(options.folder, split=split, window=options.window)
+    trained = open_run(options.folder)
+    summary: dict[str, Any] = {**evaluation.summary(), "cost": asdict(spent)}
+    confidence = judged.confidence_of(evaluation, trained)
+    threshold = judged.threshold_of(options.unknown_below, trained)
+    if confidence is not None:
+        summary["confidence"] = confidence.summary()
+        if threshold is not None:
+            summary["rejecting"] = confidence.rejecting(threshold)
+    elif threshold is not None:
+        raise ConfigError(
+            f"Expected --unknown-below for a run that classifies, but {options.folder} segments."
+        )
+    if options.out:
+        judged.write_report(options.out, summary, confidence, trained)
     if options.json:
-        print(json.dumps({**summary, "cost": asdict(spent)}))
+        print(json.dumps(summary))
         return
+    print_evaluation(f"{options.folder} on {split}", evaluation, spent, trained.classes)
+    if confidence is not None:
+        judged.print_confidence(confidence, trained, threshold, judged_split=split)
+
+
+def print_evaluation(
+    title: str, evaluation: Evaluation | SegmentationEvaluation, spent: Any, classes: tuple[str, ...]
+) -> None:
+    """The tables of a split."""
+    summary = evaluation.summary()
     interval = ""
     if "interval" in summary:
         interval = "  (95 % interval {:.4f} to {:.4f})".format(*summary["interval"])
@@ -55,8 +179,15 @@ def run(options: argparse.Namespace) -> None:
         ("MACs of layers with analogue input", f"{spent.macs:,.0f}"),
         ("synaptic operations of the others", f"{spent.synops:,.0f}"),
     ]
-    print_table(f"{options.folder} on {options.split}", ("", ""), rows)
-    classes = open_run(options.folder).classes
+    print_table(title, ("", ""), rows)
+    print_classes(evaluation, classes)
+    rates = [(name, f"{value:.4f}") for name, value in spent.firing_rates.items()]
+    if rates:
+        print_table("firing rates", ("layer", "spikes per neuron and step"), rates)
+
+
+def print_classes(evaluation: Evaluation | SegmentationEvaluation, classes: tuple[str, ...]) -> None:
+    """The tables per class and per time step."""
     shares = [
         (name, f"{value:.3f}") for name, value in zip(classes, evaluation.metrics.per_class, strict=True)
     ]
@@ -64,6 +195,3 @@ def run(options: argparse.Namespace) -> None:
     print_table("per class", ("class", measured), shares)
     steps = [(str(t + 1), f"{value:.3f}") for t, value in enumerate(evaluation.per_step)]
     print_table("per time step", ("steps seen", evaluation.metric), steps)
-    rates = [(name, f"{value:.4f}") for name, value in spent.firing_rates.items()]
-    if rates:
-        print_table("firing rates", ("layer", "spikes per neuron and step"), rates)
