@@ -1,0 +1,12 @@
+"""`evlift report`."""
+
+TEXT = ""
+EXAMPLE = ""
+
+
+def add_options(p):
+    pass
+
+
+def run(options):
+    pass
