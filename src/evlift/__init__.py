@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from evlift.events import EventStream, open_reader, read_events, write_events
     from evlift.methods import create_method
     from evlift.models import create_model
+    from evlift.report import write_report
     from evlift.representations import create_representation
+    from evlift.viewer import open_viewer
 
 _HOMES = {
     "evlift.api": ("evaluate", "predict", "train"),
@@ -24,7 +26,9 @@ _HOMES = {
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
+    "evlift.report": ("write_report",),
     "evlift.representations": ("create_representation",),
+    "evlift.viewer": ("open_viewer",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -36,11 +40,13 @@ __all__ = [
     "evaluate",
     "open_reader",
     "open_run",
+    "open_viewer",
     "parse_recipe",
     "predict",
     "read_events",
     "train",
     "write_events",
+    "write_report",
 ]
 
 

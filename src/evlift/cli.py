@@ -17,6 +17,8 @@ EPILOG = """examples:
   evlift train tmkt-digits --method.r_m 0.3         train a recipe, any field overridden
   evlift evaluate runs/NAME                         accuracy, per class, per time step
   evlift predict runs/NAME recording.bin            labels of a recording
+  evlift report runs/NAME                           one HTML page: tables, curves, examples
+  evlift view recording.raw --run runs/NAME         playback in the browser
   evlift bench digits --quick                       a table of methods
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 

@@ -49,7 +49,7 @@ class Cursor:
             if self._from_us is None or start_us < self._from_us or self._is_far_behind(start_us):
                 self._restart(start_us)
             self._advance(start_us, stop_us)
-            parts = [chunk.take((chunk.t >= start_us) & (chunk.t < stop_us)) for chunk in self._held]
+            parts = [chunk.take(_within(chunk, start_us, stop_us)) for chunk in self._held]
         found = RawChunk.concatenate(parts)
         order = np.argsort(found.t, kind="stable")
         return EventStream(*found.take(order).columns, self._reader.sensor_size)
@@ -71,13 +71,15 @@ class Cursor:
         """Drop what lies before the window, read what it still lacks."""
         self._held = [chunk for chunk in self._held if len(chunk) and chunk.t.max() >= start_us]
         self._from_us = start_us
+        inside = sum(int(_within(chunk, start_us, stop_us).sum()) for chunk in self._held)
         while self._read_us < stop_us + SLACK_US and (chunk := next(self._pass, None)) is not None:
             if not len(chunk):
                 continue
             self._read_us = int(chunk.t.min())
             if chunk.t.max() >= start_us:
                 self._held.append(chunk)
-            if sum(map(len, self._held)) > MOST_HELD:
+            inside += int(_within(chunk, start_us, stop_us).sum())
+            if inside > MOST_HELD:
                 self.close()
                 raise ConfigError(
                     f"Expected a window of at most {MOST_HELD} events, but it has more. Choose a shorter window."
@@ -136,6 +138,10 @@ class Recording:
             self.timeline.finish()
         except (EvliftError, OSError, MemoryError) as error:
             self.timeline.finish(str(error))
+
+
+def _within(chunk: RawChunk, start_us: int, stop_us: int) -> NDArray[np.bool_]:
+    return (chunk.t >= start_us) & (chunk.t < stop_us)
 
 
 def packed(stream: EventStream) -> NDArray[np.uint8]:
