@@ -47,7 +47,8 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "viewer": BASE | {"events", "answers"},
     "demo": BASE | {"config", "engine", "assembly", "api", "report", "progress"},
     "bench": BASE | {"config", "engine", "api", "report", "progress"},
-    "verbs": BASE | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress", "report", "viewer"},
+    "verbs": BASE
+    | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress", "report", "viewer"},
     "cli": {"errors", "verbs"},
     "__main__": {"cli"},
 }

@@ -58,7 +58,9 @@ class Answerer:
     def __init__(self, folder: str | Path) -> None:
         trained = open_run(folder)
         if reads_pictures(trained.recipe):
-            raise ConfigError(f"Expected a run that reads events, but {folder} reads pictures. Give another run.")
+            raise ConfigError(
+                f"Expected a run that reads events, but {folder} reads pictures. Give another run."
+            )
         self.trained, self.classes = trained, trained.classes
         height, width = trained.record["sensor_size"]
         self.sensor_size = (int(height), int(width))

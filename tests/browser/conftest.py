@@ -95,7 +95,9 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
-        pytest.fail("Expected chromium and chromedriver on the path. Install them: make test-browser, or by hand.")
+        pytest.fail(
+            "Expected chromium and chromedriver on the path. Install them: make test-browser, or by hand."
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):

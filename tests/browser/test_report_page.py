@@ -81,7 +81,9 @@ def test_every_picture_has_a_text_and_every_control_a_label(browser, pages):
 def test_contents_lead_to_their_sections(browser, pages):
     browser.open(pages["one"].as_uri())
     names = [link.text for link in browser.all("nav a")]
-    assert {"Result", "Confusion matrix", "Calibration", "Spikes", "Through a recording", "Training"} <= set(names)
+    assert {"Result", "Confusion matrix", "Calibration", "Spikes", "Through a recording", "Training"} <= set(
+        names
+    )
     broken = "[...document.querySelectorAll('nav a')].filter((a) => !document.querySelector(a.hash)).length"
     assert browser.run(broken) == 0
 
@@ -106,7 +108,10 @@ def test_the_slider_shows_another_moment_by_key_and_by_playing(browser, pages, n
 
 def test_the_comparison_shows_what_differs_first(browser, pages):
     browser.open(pages["two"].as_uri())
-    rows = "[...document.querySelectorAll('table.config tbody tr')].filter((r) => r.offsetParent).map((r) => r.innerText)"
+    rows = (
+        "[...document.querySelectorAll('table.config tbody tr')].filter((r) => r.offsetParent)"
+        ".map((r) => r.innerText)"
+    )
     few = browser.run(rows)
     assert any("model.name" in row for row in few)
     assert all(row.startswith("≠") for row in few)

@@ -59,7 +59,9 @@ def test_what_is_on_the_page(page):
     assert "34 × 34" in page.find("#about").text
     assert "40,000 events" in page.find("#about").text
     assert page.find("#answer").is_displayed()
-    labels = page.run("[...document.querySelectorAll('input, select')].every((e) => e.labels.length || e.ariaLabel)")
+    labels = page.run(
+        "[...document.querySelectorAll('input, select')].every((e) => e.labels.length || e.ariaLabel)"
+    )
     assert labels
     assert page.find("#picture").get_attribute("aria-label").startswith(tuple("0123456789"))
     assert len(page.find("#rate path.all").get_attribute("d")) > 1000
@@ -75,7 +77,8 @@ def test_the_picture_shows_where_the_bar_is(page):
     def bar() -> float:
         return page.run(
             f"(() => {{ {PIXELS} let sum = 0, n = 0;"
-            "for (let i = 0; i < 34 * 34; i++) if (d[4 * i] + d[4 * i + 1] + d[4 * i + 2] < 700) { sum += i % 34; n++; } "
+            "for (let i = 0; i < 34 * 34; i++)"
+            "if (d[4 * i] + d[4 * i + 1] + d[4 * i + 2] < 700) { sum += i % 34; n++; } "
             "return sum / n; })()"
         )
 
@@ -130,14 +133,18 @@ def test_colours_change_the_ground_and_the_answer_may_be_hidden(page):
         return page.run(f"(() => {{ {PIXELS} return d[4 * 33]; }})()")
 
     assert ground() == 255
-    page.run("(document.getElementById('colours').value = 'signal', document.getElementById('colours').onchange())")
+    page.run(
+        "(document.getElementById('colours').value = 'signal', document.getElementById('colours').onchange())"
+    )
     assert ground() == 0
     page.find("#shown").click()
     assert not page.find("#answer").is_displayed()
 
 
 def test_a_window_that_cannot_be_is_clipped_and_an_error_is_said(page):
-    page.run("(document.getElementById('length').value = 99999999, document.getElementById('length').onchange())")
+    page.run(
+        "(document.getElementById('length').value = 99999999, document.getElementById('length').onchange())"
+    )
     page.wait("document.getElementById('said').textContent.includes('10.000 s')")
 
 

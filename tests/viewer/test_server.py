@@ -70,7 +70,11 @@ def ask(viewer, path="/", *, method="GET", headers=None, host=None):
 
 def parsed(body, pixels):
     head = 4 + int.from_bytes(body[:4], "little")
-    return json.loads(body[4:head]), np.frombuffer(body[head : head + pixels], np.uint8), body[head + pixels :]
+    return (
+        json.loads(body[4:head]),
+        np.frombuffer(body[head : head + pixels], np.uint8),
+        body[head + pixels :],
+    )
 
 
 def test_the_page_and_its_parts(viewer):
@@ -114,7 +118,8 @@ def test_windows_that_make_no_sense_are_refused(viewer, query):
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "0.0.0.0:{port}", "[::1]:{port}"]
+    "host",
+    ["", "evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "0.0.0.0:{port}", "[::1]:{port}"],
 )
 def test_other_hosts_are_refused(viewer, host):
     for path in ("/", "/api/about", "/api/frame?start=0&length=1000"):
@@ -149,7 +154,9 @@ def test_the_own_origin_is_served_and_no_other_may_read(viewer):
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE", "PATCH", "CONNECT", "ANY"])
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE", "PATCH", "CONNECT", "ANY"]
+)
 def test_get_is_the_only_method(viewer, method):
     status, _, headers = ask(viewer, method=method)
     assert status == 405

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,15 @@ class Reliability:
     """
 
     count: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    hits: NDArray[np.float64]
+    confidence: NDArray[Any]
+    hits: NDArray[Any]
 
     @classmethod
     def of(cls, confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
         """From the probability of each answer in (0, 1], and whether it was right, both [n]."""
         place = (np.ceil(confidence * bins) - 1).clip(0, bins - 1).astype(np.int64)  # bins open at their left
-        sums = (np.bincount(place, weights, bins) for weights in (confidence, right))
-        return cls(np.bincount(place, minlength=bins), *sums)
+        sure, hits = (np.bincount(place, weights, bins) for weights in (confidence, right))
+        return cls(np.bincount(place, minlength=bins), sure, hits)
 
     def __add__(self, other: Reliability) -> Reliability:
         return Reliability(
@@ -53,4 +54,5 @@ class Reliability:
     def curve(self) -> tuple[list[float], list[float]]:
         """Mean confidence and share of right answers of the bins that have any."""
         used = self.count > 0
-        return tuple((sums[used] / self.count[used]).tolist() for sums in (self.confidence, self.hits))  # type: ignore[return-value]
+        sure, hits = ((sums[used] / self.count[used]).tolist() for sums in (self.confidence, self.hits))
+        return sure, hits

@@ -73,7 +73,9 @@ def key(names: Sequence[str]) -> str:
 
 def thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
     """The finite points by x, those of one x averaged, then in groups of neighbours down to 200."""
-    points = np.array([p for p in zip(xs, ys, strict=True) if all(map(math.isfinite, p))], float).reshape(-1, 2)
+    points = np.array([p for p in zip(xs, ys, strict=True) if all(map(math.isfinite, p))], float).reshape(
+        -1, 2
+    )
     if not len(points):
         return [], []
     at, place = np.unique(points[:, 0], return_inverse=True)
@@ -85,12 +87,15 @@ def thinned(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list
 
 def _range(low: float, high: float) -> tuple[float, float]:
     if low == high:
-        return low - 0.5, high + 0.5
+        room = 0.1 * abs(low) or 1.0
+        return low - room, high + room
     room = 0.04 * (high - low)
     return low - room, high + room
 
 
-def _place(point: tuple[float, float], xs: tuple[float, float], ys: tuple[float, float]) -> tuple[float, float]:
+def _place(
+    point: tuple[float, float], xs: tuple[float, float], ys: tuple[float, float]
+) -> tuple[float, float]:
     across = (point[0] - xs[0]) / (xs[1] - xs[0])
     up = (point[1] - ys[0]) / (ys[1] - ys[0])
     return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)

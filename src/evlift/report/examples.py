@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evlift.report.judge import Example
 from evlift.report.page import Page
 from evlift.report.pictures import class_key, events_png, file_png, image_tag, mask_png, picture_png, png
+from evlift.report.watch import Strip
 from evlift.report.write import Subject
 
 VOID = 255
@@ -20,7 +20,9 @@ VOID = 255
 def add_examples(page: Page, subjects: Sequence[Subject], side: int) -> None:
     """What networks answered, their most confident mistakes, and what their methods saw and made."""
     page.heading("Examples")
-    page.text("Blue pixels had more on events, orange ones more off events. Examples are evenly spaced over the split.")
+    page.text(
+        "Blue pixels had more on events, orange ones more off events. Examples are evenly spaced over the split."
+    )
     judged = [subject for subject in subjects if subject.judged is not None]
     for subject in judged:
         found = subject.judged
@@ -61,12 +63,16 @@ def _add_strips(page: Page, subjects: Sequence[Subject], side: int) -> None:
             page.text("This method shows nothing.")
 
 
-def _strip(views: dict[str, list[NDArray[np.uint8]]], side: int) -> str:
+def _strip(views: Strip, side: int) -> str:
     rows = ""
     for title, images in views.items():
-        rows += f"<span class='name'>{html.escape(title)}</span>" + "".join(
-            image_tag(png(image, side), f"{title}, {place + 1}", "mask") for place, image in enumerate(images)
-        )
+        rows += f"<span class='name'>{html.escape(title)}</span>"
+        for place, shown in enumerate(images, start=1):
+            rows += (
+                f"<span>{html.escape(shown)}</span>"
+                if isinstance(shown, str)
+                else image_tag(png(shown, side), f"{title}, {place}", "mask")
+            )
     return f"<div class='strip'>{rows}</div>"
 
 

@@ -97,7 +97,9 @@ def judge(trained: Trained, task: TransferTask, split: str) -> Judged:
     split = "source_val" if reads_pictures(trained.recipe) else split
     items = getattr(task, split)
     if not len(items):
-        raise ConfigError(f"Expected {split} to hold something to judge on, but it is empty. Give another --split.")
+        raise ConfigError(
+            f"Expected {split} to hold something to judge on, but it is empty. Give another --split."
+        )
     tally: _Tally = _MaskTally(len(items)) if task.segments else _ClassTally(len(items))
     first: list[Tensor] = []
     with heard(trained.network) as logits:
@@ -106,7 +108,9 @@ def judge(trained: Trained, task: TransferTask, split: str) -> Judged:
             first.extend(clips[: COSTED - len(first)])
             part = run_network(trained.network, [batch])
             tally.add(part, logits.pop().float().mean(1), clips, target)
-    rates = [] if split == "source_val" else [event_rate(items, i, task.duration_us) for i in range(len(items))]
+    rates = (
+        [] if split == "source_val" else [event_rate(items, i, task.duration_us) for i in range(len(items))]
+    )
     return Judged(
         split=split,
         evaluation=tally.whole(),

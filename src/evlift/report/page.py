@@ -100,9 +100,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     for row in rows:
         first, *cells = (html.escape(cell) for cell in row)
         marked = " class='differs'" if row[0].startswith("≠") else ""
-        body += f"<tr{marked}><th scope='row'>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        body += (
+            f"<tr{marked}><th scope='row'>{first}</th>"
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>"
+        )
     return scrolled(
-        f"<table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", header[0] or "table"
+        f"<table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
+        header[0] or "table",
     )
 
 

@@ -21,7 +21,7 @@ VOID = 255
 
 
 def events_png(counts: NDArray[np.float32], side: int) -> str:
-    """Counts [2, H, W] (off, on) as a data URI, transparent where there was no event, at most `side` pixels wide and high.
+    """Counts [2, H, W] (off, on) as a data URI, at most `side` pixels wide and high, transparent without events.
 
     Larger counts of several pixels that become one are added.
     """

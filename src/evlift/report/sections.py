@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.engine.evaluate import Evaluation
 from evlift.engine.logs import read_log
 from evlift.engine.metrics import Recognition, Segmentation
 from evlift.report.charts import line_chart
@@ -88,8 +87,8 @@ def add_summary(page: Page, subjects: Sequence[Subject], split: str) -> None:
         "the choice of samples reaches, not in the training. The column in training is the score that the run's "
         "weights were kept by."
     )
-    found = [subject.judged for subject in subjects if subject.judged is not None]
-    if len(found) > 1 and not shared_data(found):
+    judged = [subject.judged for subject in subjects if subject.judged is not None]
+    if not shared_data(judged):
         page.text("These runs were judged on different samples: their scores do not compare.")
     if split == "test":
         page.text("These are test figures: nothing may be chosen by them any more.")
@@ -126,11 +125,14 @@ def add_tables(page: Page, subjects: Sequence[Subject]) -> None:
         page.text("The network reads all frames at once and answers once.")
     else:
         page.html(
-            line_chart(lines, title="Score of the mean answer so far.", x="time steps seen", y="score", dots=True)
+            line_chart(
+                lines, title="Score of the mean answer so far.", x="time steps seen", y="score", dots=True
+            )
         )
         most = max(len(values) for _, values in lines.values())
         rows = [
-            (str(t + 1), *(shown(v[t]) if t < len(v) else "–" for _, v in lines.values())) for t in range(most)
+            (str(t + 1), *(shown(v[t]) if t < len(v) else "–" for _, v in lines.values()))
+            for t in range(most)
         ]
         page.html(f"<details><summary>As a table</summary>{table(('steps', *names), rows)}</details>")
     _add_rates(page, [(name, one) for name, one, _ in found])
@@ -142,16 +144,27 @@ def _add_rates(page: Page, found: Sequence[tuple[str, Judged]]) -> None:
         return
     page.heading("Per event rate")
     page.text("The recordings sorted by their events a second and cut into equally large groups.")
-    for name, one in rated:
-        rows = []
-        for low, high, samples in one.rate_groups():
-            metrics = one.metrics_of(samples)
-            score = metrics.accuracy if isinstance(metrics, Recognition) else metrics.mean_iou
-            spread = "{:.3f} to {:.3f}".format(*metrics.interval) if isinstance(metrics, Recognition) else "–"
-            rows.append((f"{rate(low)} to {rate(high)}", str(len(samples)), shown(score), spread))
-        if len(rated) > 1:
-            page.subheading(name)
-        page.table(("events a second", "samples", one.evaluation.metric, "95 % interval"), rows)
+    tables = [rated] if shared_data([one for _, one in rated]) else [[pair] for pair in rated]
+    for together in tables:
+        rows = [
+            (
+                f"{rate(low)} to {rate(high)}",
+                str(len(samples)),
+                *(_score(one, samples) for _, one in together),
+            )
+            for low, high, samples in together[0][1].rate_groups()
+        ]
+        scores = (f"{one.evaluation.metric}, {name}" for name, one in together)
+        page.table(("events a second", "samples", *scores), rows)
+
+
+def _score(judged: Judged, samples: NDArray[np.int64]) -> str:
+    """The score of some samples, with its interval where one is known."""
+    metrics = judged.metrics_of(samples)
+    if isinstance(metrics, Segmentation):
+        return shown(metrics.mean_iou)
+    low, high = metrics.interval
+    return f"{metrics.accuracy:.3f} ({low:.3f} to {high:.3f})"
 
 
 def rate(value: float) -> str:
@@ -167,7 +180,9 @@ def shown(value: float) -> str:
 def add_confusion(page: Page, subjects: Sequence[Subject]) -> None:
     """Rows are true classes, columns answers."""
     page.heading("Confusion matrix")
-    page.text("Rows are labels, columns answers; shares of a row in per cent, of samples or, for masks, of pixels.")
+    page.text(
+        "Rows are labels, columns answers; shares of a row in per cent, of samples or, for masks, of pixels."
+    )
     for subject in subjects:
         if subject.judged is None:
             continue
@@ -191,7 +206,8 @@ def _matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
             body += f"<td{kind} style='--share:{share:.2f}' title='{counts[i, j]}'>{text}</td>"
         body += "</tr>"
     return scrolled(
-        f"<table class='confusion'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "Confusion matrix"
+        f"<table class='confusion'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
+        "Confusion matrix",
     )
 
 
@@ -228,7 +244,8 @@ def add_calibration(page: Page, subjects: Sequence[Subject]) -> None:
         )
     )
     page.table(
-        ("run", "answers", "ECE, 15 bins"), [(n, f"{one.count.sum():,}", f"{one.ece:.4f}") for n, one in found.items()]
+        ("run", "answers", "ECE, 15 bins"),
+        [(n, f"{one.count.sum():,}", f"{one.ece:.4f}") for n, one in found.items()],
     )
 
 
@@ -263,7 +280,9 @@ def add_spikes(page: Page, subjects: Sequence[Subject]) -> None:
         rates = subject.judged.cost.firing_rates if subject.judged else {}
         rows, cards = [], ""
         for layer, found in subject.rasters.items():
-            rows.append((layer, f"{found.neurons:,}", f"{found.fired:,}", f"{rates.get(layer, float('nan')):.4f}"))
+            rows.append(
+                (layer, f"{found.neurons:,}", f"{found.fired:,}", f"{rates.get(layer, float('nan')):.4f}")
+            )
             said = f"{layer}: {found.fired:,} of {found.neurons:,} neurons fired in {len(found.spikes)} steps"
             if found.fired:
                 image = image_tag(raster_png(found.spikes), f"Spike raster of {said}", "raster")
@@ -276,7 +295,11 @@ def add_spikes(page: Page, subjects: Sequence[Subject]) -> None:
         }
         page.html(
             line_chart(
-                steps, title="Share of the neurons that fire, first clip.", x="time step", y="share", dots=True
+                steps,
+                title="Share of the neurons that fire, first clip.",
+                x="time step",
+                y="share",
+                dots=True,
             )
         )
 
@@ -291,7 +314,11 @@ def add_curves(page: Page, subjects: Sequence[Subject]) -> None:
         lines = {run: _points(rows, split, name) for run, rows in logs.items()}
         where = "training" if split == "train" else split
         chart = line_chart(
-            lines, title=f"{name}, {where}", x="step", y=name, dots=max(len(p[0]) for p in lines.values()) < 40
+            lines,
+            title=f"{name}, {where}",
+            x="step",
+            y=name,
+            dots=max(len(p[0]) for p in lines.values()) < 40,
         )
         charts[split != "train" or name == "loss"].append(chart)
     page.html(f"<div class='pair'>{''.join(charts[True])}</div>")
@@ -338,8 +365,3 @@ def flattened(content: dict[str, Any], above: str = "") -> dict[str, str]:
         else:
             flat[above + name] = value if isinstance(value, str) else json.dumps(value)
     return flat
-
-
-def is_recognition(judged: Judged) -> bool:
-    """Whether samples have one class each."""
-    return isinstance(judged.evaluation, Evaluation)

@@ -109,7 +109,9 @@ def _play_masks(trained: Trained, task: TransferTask, split: str, side: int) -> 
     for batch in split_batches(trained, task, split, 1):
         clips, target = clips_of(batch)
         with torch.no_grad():
-            answer = trained.network(clips).logits.float().mean(1).argmax(1)[0].numpy()  # [1, T, K, H, W] → [H, W]
+            answer = (
+                trained.network(clips).logits.float().mean(1).argmax(1)[0].numpy()
+            )  # [1, T, K, H, W] → [H, W]
         truth = target[0].numpy()
         iou = Segmentation(confusion_matrix(truth, answer, len(trained.classes))).mean_iou
         images = (events_png(clips[0].sum(0).numpy(), side), mask_png(answer, side), mask_png(truth, side))
@@ -119,11 +121,15 @@ def _play_masks(trained: Trained, task: TransferTask, split: str, side: int) -> 
     return frames
 
 
-def method_views(trained: Trained, task: TransferTask, split: str) -> dict[str, list[NDArray[np.uint8]]]:
-    """What the run's method sees and makes of data that it was not trained on: title → pictures.
+Strip = dict[str, list[Any]]
+"""Title → pictures uint8 [H, W(, 3)], or class names."""
 
-    The whole method comes from the run's last checkpoint: teacher, generators and student as they were then.
-    Empty without that file.
+
+def method_views(trained: Trained, task: TransferTask, split: str) -> Strip:
+    """What the run's method sees and makes of data that it was not trained on, in rows.
+
+    The method comes from the run's last checkpoint, with its teacher and generators as they were then; the student is
+    the run's. Empty without that file, and for methods that show nothing.
     """
     if not trained.run.resume.is_file():
         return {}
@@ -135,8 +141,26 @@ def method_views(trained: Trained, task: TransferTask, split: str) -> dict[str, 
     phase = method.phases[-1]
     with evaluating(method), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        output = method.step(batch, Progress(phase.name, 1, 2))
-    return strip_columns(output.outputs)
+        outputs = method.step(batch, Progress(phase.name, 1, 2)).outputs
+    if "events" not in outputs:
+        return {**strip_columns(outputs)}
+    truth = next(evaluation_feeder(trained, task).evaluation(split, batch_size=ROWS)).event_target
+    with torch.no_grad():
+        outputs |= {"logits": trained.network(outputs["events"]).logits}
+    rows: Strip = {**strip_columns(outputs if truth is None else outputs | {"target": truth})}
+    if not task.segments:
+        rows |= _class_rows(outputs, truth, trained.classes)
+    return rows
+
+
+def _class_rows(outputs: dict[str, Tensor], truth: Tensor | None, classes: tuple[str, ...]) -> Strip:
+    """What teacher, student and label call each row of the real events."""
+    said = {"teacher": outputs.get("seen"), "student": outputs["logits"].mean(1).argmax(1), "label": truth}
+    return {
+        name: [classes[int(index)] if int(index) < len(classes) else "none" for index in indices]
+        for name, indices in said.items()
+        if indices is not None
+    }
 
 
 def _held_out(trained: Trained, task: TransferTask, split: str, method: Any) -> Batch | None:

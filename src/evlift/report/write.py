@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,9 @@ from evlift.errors import ConfigError, DataError, EvliftError
 from evlift.files import write_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from evlift.assembly import Trained
     from evlift.report.judge import Judged
-    from evlift.report.watch import Frame, Raster
+    from evlift.report.watch import Frame, Raster, Strip
 
 MOST_RUNS = 6
 MOST_BYTES = 5_000_000
@@ -44,7 +41,7 @@ class Subject:
     problem: str = ""
     rasters: dict[str, Raster] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
-    views: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    views: Strip = field(default_factory=dict)
 
 
 def write_report(
@@ -61,7 +58,8 @@ def write_report(
         PosixPath('report.html')
 
     The networks are run on the split, so its data must be there; a run whose data are not is reported from what its
-    folder holds, and the page says so. The page is below 5 MB: pictures are made smaller until it is.
+    folder holds, and the page says so. The page is below 5 MB: pictures become smaller and
+    players coarser until it is.
 
     Args:
         runs: folders, at most six.
@@ -92,10 +90,17 @@ def fitted(subjects: Sequence[Subject], split: str, most: int = MOST_BYTES) -> s
     from evlift.report.sections import compose
 
     for side in SIDES:
-        page = compose(subjects, split, side).render()
+        page = compose([thinned(one, side) for one in subjects], split, side).render()
         if len(page.encode()) <= most:
             return page
-    raise ConfigError(f"Expected a page of at most {most} bytes, but got {len(page.encode())}. Report fewer runs.")
+    raise ConfigError(
+        f"Expected a page of at most {most} bytes, but got {len(page.encode())}. Report fewer runs."
+    )
+
+
+def thinned(subject: Subject, side: int) -> Subject:
+    """The run with fewer frames in its player where pictures must be small."""
+    return replace(subject, frames=subject.frames[:: SIDES[0] // side])
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -30,4 +30,6 @@ def run(options: argparse.Namespace) -> None:
     console = open_console()
     with work_bar(console, "report", "runs") as tell:
         page = write_report(options.folders, options.out, split=options.split, tell=tell)
-    console.print(f"{page}: {page.stat().st_size / 1e3:.0f} kB, one file, nothing from outside", soft_wrap=True)
+    console.print(
+        f"{page}: {page.stat().st_size / 1e3:.0f} kB, one file, nothing from outside", soft_wrap=True
+    )

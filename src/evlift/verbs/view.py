@@ -27,9 +27,7 @@ def run(options: argparse.Namespace) -> None:
 
     from evlift.viewer import open_viewer
 
-    with open_viewer(
-        options.recording, options.trained, port=options.port, format=options.format
-    ) as viewer:
+    with open_viewer(options.recording, options.trained, port=options.port, format=options.format) as viewer:
         console = open_console()
         console.print(f"{options.recording}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
         if not options.no_browser:

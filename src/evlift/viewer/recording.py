@@ -152,4 +152,4 @@ def packed(stream: EventStream) -> NDArray[np.uint8]:
         np.bincount(place[stream.p == polarity], minlength=height * width).clip(max=15).astype(np.uint8)
         for polarity in (0, 1)
     ]
-    return (counts[0] | counts[1] << 4).reshape(height, width)
+    return (counts[0] + 16 * counts[1]).astype(np.uint8).reshape(height, width)

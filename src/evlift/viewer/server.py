@@ -58,7 +58,9 @@ class Viewer(ThreadingHTTPServer):
         self.recording, self.answerer = recording, answerer
         self.thinking = threading.Lock()  # one network, one window at a time
         folder = resources.files("evlift.viewer")
-        self.pages = {path: (folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in PAGES.items()}
+        self.pages = {
+            path: (folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in PAGES.items()
+        }
         super().__init__((ADDRESS, port), _Handler)
 
     @property
@@ -109,7 +111,7 @@ class Viewer(ThreadingHTTPServer):
         }
 
     def frame(self, start_us: int, length_us: int) -> bytes:
-        """A window for the page: length of the JSON (4 bytes, little-endian), JSON, a byte a pixel, a byte a mask pixel.
+        """A window for the page: length of the JSON (4 bytes, little-endian), JSON, a byte a pixel, then the mask's.
 
         Raises:
             ConfigError: a window that is too short, too long or holds too many events.
@@ -162,7 +164,9 @@ def open_viewer(
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         why = "is in use" if error.errno == errno.EADDRINUSE else "is not allowed to you"
-        raise ConfigError(f"The port {port} of {ADDRESS} {why}. Give another --port; 0 takes a free one.") from None
+        raise ConfigError(
+            f"The port {port} of {ADDRESS} {why}. Give another --port; 0 takes a free one."
+        ) from None
 
 
 class _Refused(Exception):

@@ -47,7 +47,9 @@ class Timeline:
             if self.first_us is None:
                 self.first_us = self.newest_us = int(chunk.t[0])
             self._stretch(int(chunk.t.max()))
-            place = ((chunk.t - self.first_us) // self.bin_us).clip(0)  # late ones at the very start count there
+            place = ((chunk.t - self.first_us) // self.bin_us).clip(
+                0
+            )  # late ones at the very start count there
             for polarity in (0, 1):
                 self._counts[polarity] += np.bincount(
                     place[chunk.p == polarity], minlength=self._counts.shape[1]
