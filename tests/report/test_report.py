@@ -31,9 +31,7 @@ MASKS = {
 CONV = {"name": "convnet", "width": 0.25}
 SACCADE = {"encoding": "saccade"}
 METHODS = {
-    "source-only": {"method": {"name": "source-only"}},
-    "fine-tune": {"method": {"name": "fine-tune"}},
-    "kt": {"method": {"name": "kt"}, "model": {"name": "vgg-snn", "width": 0.1, "separate_bn": True}},
+    "kt": {"method": {"name": "kt"}},
     "tmkt": {"method": {"name": "tmkt"}},
     "image-model": {"method": {"name": "image-model"}, "model": CONV},
     "mean-teacher": {"method": {"name": "mean-teacher"}, "model": CONV, "input": SACCADE},
@@ -46,8 +44,6 @@ METHODS = {
     },
 }
 SHOWN = {
-    "source-only": ["input"],
-    "fine-tune": ["input"],
     "tmkt": ["mixed"],
     "mean-teacher": ["real events", "student", "label"],
     "plain-kd": ["picture", "crafted events"],

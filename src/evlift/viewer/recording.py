@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +128,12 @@ class Recording:
         self._cursor.close()
 
     def _index(self) -> None:
+        chunks = self._indexed.chunks()
         try:
-            with closing(self._indexed.chunks()) as chunks:  # type: ignore[type-var]
-                for chunk in chunks:
-                    self.timeline.add(chunk, self._indexed.mark)
-                    if self._leave.is_set():
-                        break
+            for chunk in chunks:
+                self.timeline.add(chunk, self._indexed.mark)
+                if self._leave.is_set():
+                    break
             self.timeline.finish()
         except (EvliftError, OSError, MemoryError) as error:
             self.timeline.finish(str(error))
