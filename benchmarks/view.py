@@ -77,7 +77,9 @@ def measure(path: Path, n: int) -> None:
     print(f"memory         {resident_mb() - before:8.1f} MB more")
     start = time.process_time()
     open_reader(path).read(last - WINDOW_US, last)
-    print(f"plain read     {1e3 * (time.process_time() - start):8.2f} ms, of the last window from the file's start")
+    print(
+        f"plain read     {1e3 * (time.process_time() - start):8.2f} ms, of the last window from the file's start"
+    )
     recording.close()
 
 
