@@ -6,14 +6,22 @@ BENCH = .venv-bench
 # what was tested together; the package itself states ranges
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
+APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	chromium chromium-driver >/dev/null
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-export clean
+.PHONY: demo test test-browser lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-export clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
 
 test: $(VENV)/installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# the pages in a real Chromium: the system's, installed by apt where that is possible
+test-browser: $(VENV)/installed
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { test "$$(id -u)" = 0 && $(APT); } || \
+		{ echo "Expected chromium and chromedriver. Install them: apt-get install chromium chromium-driver" >&2; exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/browser
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

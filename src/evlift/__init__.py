@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from evlift.judge.robustness import robustness
     from evlift.methods import create_method
     from evlift.models import create_model
+    from evlift.report import write_report
     from evlift.representations import create_representation
+    from evlift.viewer import open_viewer
 
 _HOMES = {
     "evlift.api": ("evaluate", "predict", "train"),
@@ -34,7 +36,9 @@ _HOMES = {
     "evlift.judge.robustness": ("robustness",),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
+    "evlift.report": ("write_report",),
     "evlift.representations": ("create_representation",),
+    "evlift.viewer": ("open_viewer",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -50,6 +54,7 @@ __all__ = [
     "open_exported",
     "open_reader",
     "open_run",
+    "open_viewer",
     "pack",
     "parse_recipe",
     "predict",
@@ -58,6 +63,7 @@ __all__ = [
     "shipped_packs",
     "train",
     "write_events",
+    "write_report",
 ]
 
 

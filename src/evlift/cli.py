@@ -18,6 +18,8 @@ EPILOG = """examples:
   evlift evaluate runs/NAME                         accuracy, per class, per time step
   evlift predict runs/NAME recording.bin            labels of a recording
   evlift pack runs/NAME packs/NAME                  its weights with a model card, to hand on
+  evlift report runs/NAME                           one HTML page: tables, curves, examples
+  evlift view recording.raw --run runs/NAME         playback in the browser
   evlift bench digits --quick                       a table of methods
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 

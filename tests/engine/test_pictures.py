@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from evlift.engine.logs import RunLog
-from evlift.engine.pictures import _columns, palette, save_curves, save_strip
+from evlift.engine.pictures import palette, save_curves, save_strip, strip_columns
 
 
 def test_a_strip_shows_what_it_knows_and_nothing_else(tmp_path):
@@ -19,7 +19,7 @@ def test_a_strip_shows_what_it_knows_and_nothing_else(tmp_path):
         "logits": torch.zeros(3, 4, 10),
         "target": torch.zeros(3, dtype=torch.long),
     }
-    columns = _columns(outputs)
+    columns = strip_columns(outputs)
     assert list(columns) == [
         "real events",
         "from events",
@@ -38,7 +38,7 @@ def test_masks_have_the_colours_of_their_classes():
     logits = torch.zeros(1, 2, 5, 4, 4)
     logits[:, :, 3] = 1.0
     target = torch.full((1, 4, 4), 255)
-    columns = _columns({"logits": logits, "target": target})
+    columns = strip_columns({"logits": logits, "target": target})
     assert (columns["student"][0] == palette()[3]).all()
     assert (columns["label"][0] == 255).all()
 

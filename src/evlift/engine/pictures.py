@@ -29,7 +29,7 @@ def save_strip(outputs: dict[str, Tensor], path: Path) -> None:
             [B, T, K, H, W] (whose largest becomes the mask "answer"). Other entries are left out.
         path: PNG.
     """
-    columns = _columns({name: value.detach().float().cpu() for name, value in outputs.items()})
+    columns = strip_columns(outputs)
     if not columns:
         return
     rows = max(map(len, columns.values()))
@@ -45,8 +45,9 @@ def save_strip(outputs: dict[str, Tensor], path: Path) -> None:
         figure.savefig(part, dpi=110, format="png")
 
 
-def _columns(outputs: dict[str, Tensor]) -> dict[str, list[NDArray[np.uint8]]]:
-    """Title → pictures uint8 [H, W(, 3)], in the order of reading."""
+def strip_columns(outputs: dict[str, Tensor]) -> dict[str, list[NDArray[np.uint8]]]:
+    """Title → pictures uint8 [H, W(, 3)] of a step's outputs, at most six each, in the order of reading."""
+    outputs = {name: value.detach().float().cpu() for name, value in outputs.items()}
     logits = outputs.get("logits")
     if logits is not None and logits.ndim == 5:
         outputs = outputs | {"answer": logits.mean(1).argmax(1)}  # [B, T, K, H, W] → [B, H, W]

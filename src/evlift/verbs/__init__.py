@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from evlift.verbs import bench, demo, evaluate, export, info, pack, predict, simulate, train, tune
+from evlift.verbs import (
+    bench,
+    demo,
+    evaluate,
+    export,
+    info,
+    pack,
+    predict,
+    report,
+    simulate,
+    train,
+    tune,
+    view,
+)
 
 VERBS: dict[str, ModuleType] = {
     "demo": demo,
@@ -22,4 +35,6 @@ VERBS: dict[str, ModuleType] = {
     "simulate": simulate,
     "bench": bench,
     "tune": tune,
+    "report": report,
+    "view": view,
 }

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from evlift.events.readers.base import READERS, Reader, RecordReader
-from evlift.events.readers.chunk import Problems, RawChunk, RecordingWarning
+from evlift.events.readers.chunk import Mark, Problems, RawChunk, RecordingWarning
 from evlift.events.readers.detect import detect_format, open_reader, read_events
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -12,6 +12,7 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 __all__ = [
     "READERS",
+    "Mark",
     "Problems",
     "RawChunk",
     "Reader",

@@ -121,7 +121,7 @@ class Aedat2Reader(RecordReader):
 
         family = "dvs128" if self.camera == "dvs128" else "davis"
         layout = np.array([*LAYOUTS[family], SIZES[self.camera][0]], np.int64)
-        state = np.array([-1, 0], np.int64)
+        state = self._started(-1, 0)
         for block in blocks:
             words = block.view("<u4")
             out = RawChunk.allocate(len(words) // 2)

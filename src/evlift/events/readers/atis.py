@@ -74,7 +74,7 @@ class AtisReader(RecordReader):
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
         from evlift.kernels import decode
 
-        state = np.zeros(1, np.int64)
+        state = self._started(0)
         for block in blocks:
             out = RawChunk.allocate(len(block) // self.record_bytes)
             yield out.take(slice(decode.atis(block, state, out.columns)))

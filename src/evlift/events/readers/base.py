@@ -19,6 +19,7 @@ from evlift.events.readers.chunk import (
     CHUNK_EVENTS,
     SLACK_US,
     GrowingColumns,
+    Mark,
     Problems,
     RawChunk,
     RecordingWarning,
@@ -62,6 +63,11 @@ class Reader(ABC):
     """True if content alone cannot prove the format: the extension must match as well."""
     max_side: ClassVar[int] = 16_384
     """Longest side of a sensor that the format can address."""
+    seeks: ClassVar[bool] = False
+    """Whether the file itself knows where a time lies, so that a range costs the same anywhere in it."""
+    mark: Mark | None = None
+    """Where the chunk that :meth:`chunks` gave last can be decoded from; None where the format cannot say."""
+    _begins_at: Mark | None = None
 
     def __init__(
         self, source: Source, *, sensor_size: SensorSize | None = None, strict: bool = False
@@ -106,6 +112,21 @@ class Reader(ABC):
         finally:
             if self.problems and not self.strict:
                 warnings.warn(f"{self.name}: {self.problems}.", RecordingWarning, stacklevel=2)
+
+    def chunks_between(
+        self, start_us: int | None = None, stop_us: int | None = None, *, mark: Mark | None = None
+    ) -> Iterator[RawChunk]:
+        """The events with ``start_us <= t < stop_us`` as :meth:`chunks` gives them, in constant memory.
+
+        Args:
+            start_us, stop_us: time range; None is open.
+            mark: a place before it from an earlier pass (:attr:`mark`), to begin there and not at the file's start.
+        """
+        self._begins_at = mark
+        try:
+            yield from self._within(start_us, stop_us)
+        finally:
+            self._begins_at = None
 
     def columns(self, start_us: int | None = None, stop_us: int | None = None) -> RawChunk:
         """All events with ``start_us <= t < stop_us`` as columns in file order, unsorted."""
@@ -264,6 +285,7 @@ class RecordReader(Reader):
 
     record_bytes: ClassVar[int]
     block_records: ClassVar[int] = CHUNK_EVENTS
+    _state: NDArray[np.int64] | None = None
 
     @abstractmethod
     def _read_header(self, file: io.BufferedReader, sensor_size: SensorSize | None) -> SensorSize:
@@ -285,23 +307,32 @@ class RecordReader(Reader):
 
     def _decode(self) -> Iterator[RawChunk]:
         if isinstance(self.source, Path):
+            begin = self._begins_at.offset if self._begins_at else self._data_start
             with self.source.open("rb") as file:
-                file.seek(self._data_start)
-                yield from self._decode_blocks(self._blocks(file))
+                file.seek(begin)
+                yield from self._decode_blocks(self._blocks(file, begin))
             return
         if self._stream_file is None:
             raise FormatError(f"Expected {self.name} to be read once, but a second pass was asked for.")
         file, self._stream_file = self._stream_file, None
         yield from self._decode_blocks(self._blocks(file))
 
-    def _blocks(self, file: io.BufferedReader) -> Iterator[NDArray[np.uint8]]:
+    def _started(self, *fresh: int) -> NDArray[np.int64]:
+        """The decoder's state: `fresh`, or as it was at the mark that the pass begins at; makes marks possible."""
+        begin = self._begins_at
+        self._state = np.array(fresh, np.int64) if begin is None else begin.state.copy()
+        return self._state
+
+    def _blocks(self, file: io.BufferedReader, at: int = 0) -> Iterator[NDArray[np.uint8]]:
         buffer = np.empty(self.block_records * self.record_bytes, np.uint8)
         rest = 0
         while got := file.readinto1(buffer[rest:].data):
             whole = (rest + got) // self.record_bytes * self.record_bytes
             rest += got - whole
             if whole:
+                self.mark = None if self._state is None else Mark(at, self._state.copy())
                 yield buffer[:whole]
+                at += whole
                 buffer[:rest] = buffer[whole : whole + rest]
         self._count("dropped_bytes", rest)
 

@@ -20,6 +20,19 @@ class RecordingWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a file that decoding can begin at.
+
+    Args:
+        offset: of the first byte.
+        state: int64 [k], what the decoder knew there.
+    """
+
+    offset: int
+    state: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class RawChunk:
     """Columns in the file's own order, of one length n; a reader's internal currency.
 

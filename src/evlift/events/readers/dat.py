@@ -66,7 +66,7 @@ class DatReader(RecordReader):
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
         from evlift.kernels import decode
 
-        state = np.zeros(2, np.int64)
+        state = self._started(0, 0)
         for block in blocks:
             out = RawChunk.allocate(len(block) // self.record_bytes)
             decode.dat(block.view("<u4"), state, out.columns)

@@ -104,7 +104,7 @@ class Evt2Reader(EvtReader):
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
         from evlift.kernels import decode
 
-        state = np.array([-1, 0], np.int64)
+        state = self._started(-1, 0)
         for block in blocks:
             out = RawChunk.allocate(len(block) // self.record_bytes)
             yield out.take(slice(decode.evt2(block.view("<u4"), state, out.columns)))
@@ -129,7 +129,7 @@ class Evt3Reader(EvtReader):
     def _decode_blocks(self, blocks: Iterator[NDArray[np.uint8]]) -> Iterator[RawChunk]:
         from evlift.kernels import decode
 
-        state = np.array([-1, 0, 0, -1, -1, 0], np.int64)
+        state = self._started(-1, 0, 0, -1, -1, 0)
         return self._decode_words((block.view("<u2") for block in blocks), decode.evt3, state)
 
 
@@ -187,7 +187,7 @@ class Evt21Reader(EvtReader):
         words = (block.view("<u8") for block in blocks)
         if self.layout == "legacy":
             words = (swap_halves(block) for block in words)
-        return self._decode_words(words, decode.evt21, np.array([-1, 0], np.int64))
+        return self._decode_words(words, decode.evt21, self._started(-1, 0))
 
 
 def stated_version(header: dict[str, str]) -> str | None:

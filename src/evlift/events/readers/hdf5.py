@@ -86,6 +86,7 @@ class DsecReader(Hdf5Reader):
     """
 
     format = "dsec"
+    seeks = True
     default_size = (480, 640)
 
     @classmethod

@@ -1,19 +1,14 @@
-"""Pictures and one self-contained HTML page of runs: event frames, curves, tables, predictions."""
+"""Figures of the demo and of suites: event frames, curves, predictions, and the row of a table of runs."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evlift.engine.logs import read_log
-from evlift.files import write_text
 from evlift.representations.picture import colour
 
 if TYPE_CHECKING:
@@ -21,82 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evlift.engine.evaluate import Evaluation
-
-STYLE = """
-:root { color-scheme: light dark;
-  --ink: #1b1f24; --paper: #ffffff; --soft: #6b7280; --line: #d9dde3; --head: #f3f5f8 }
-@media (prefers-color-scheme: dark) { :root {
-  --ink: #e6e8eb; --paper: #14171b; --soft: #9aa3ad; --line: #333a42; --head: #1e2329 } }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem }
-h2 { font-size: 1.2rem; margin-top: 2.2rem }
-p.lead { color: var(--soft); margin-top: 0 }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
-th { background: var(--head) }
-th:first-child, td:first-child { text-align: left }
-figure { margin: 1rem 0 }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 6px }
-figcaption { color: var(--soft); font-size: .9rem }
-"""
-
-
-@dataclass
-class Page:
-    """A page that grows section by section and is written once, without any outside file.
-
-    Example:
-        >>> page = Page("Digits", "what was done")
-        >>> page.table(("row", "accuracy"), [("TMKT", "0.97")])
-        >>> page.write("report.html")  # doctest: +SKIP
-    """
-
-    title: str
-    lead: str
-    parts: list[str] = field(default_factory=list)
-
-    def heading(self, text: str) -> None:
-        """A section's heading."""
-        self.parts.append(f"<h2>{html.escape(text)}</h2>")
-
-    def text(self, text: str) -> None:
-        """A paragraph."""
-        self.parts.append(f"<p>{html.escape(text)}</p>")
-
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of strings."""
-        head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in header)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        )
-        self.parts.append(
-            f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-
-    def figure(self, figure: Figure, caption: str) -> None:
-        """A picture with its caption, which is also its text for those who cannot see it."""
-        data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-        encoded = base64.b64encode(data.getvalue()).decode()
-        said = html.escape(caption)
-        self.parts.append(
-            f"<figure><img alt='{said}' src='data:image/png;base64,{encoded}'><figcaption>{said}</figcaption></figure>"
-        )
-
-    def write(self, path: Path | str) -> Path:
-        """Write the page atomically."""
-        body = "\n".join(self.parts)
-        write_text(
-            path,
-            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
-            f"<h1>{html.escape(self.title)}</h1><p class='lead'>{html.escape(self.lead)}</p>\n"
-            f"{body}\n</main></body></html>\n",
-        )
-        return Path(path)
 
 
 def new_figure(width: float, height: float) -> Figure:
