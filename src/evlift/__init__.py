@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from evlift.api import evaluate, predict, train
     from evlift.assembly import open_run
     from evlift.config import parse_recipe
+    from evlift.datasets.pack import write_shards
     from evlift.events import EventStream, open_reader, read_events, write_events
+    from evlift.events.convert import convert
     from evlift.methods import create_method
     from evlift.models import create_model
     from evlift.representations import create_representation
@@ -21,7 +23,9 @@ _HOMES = {
     "evlift.api": ("evaluate", "predict", "train"),
     "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
+    "evlift.datasets.pack": ("write_shards",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
+    "evlift.events.convert": ("convert",),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
     "evlift.representations": ("create_representation",),
@@ -30,6 +34,7 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "EventStream",
+    "convert",
     "create_method",
     "create_model",
     "create_representation",
@@ -41,6 +46,7 @@ __all__ = [
     "read_events",
     "train",
     "write_events",
+    "write_shards",
 ]
 
 

@@ -18,6 +18,7 @@ EPILOG = """examples:
   evlift evaluate runs/NAME                         accuracy, per class, per time step
   evlift predict runs/NAME recording.bin            labels of a recording
   evlift bench digits --quick                       a table of methods
+  evlift convert in.raw out.h5                      another format; whole folders; shards
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""

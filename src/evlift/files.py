@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evlift.errors import ConfigError, DataError
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -43,6 +45,45 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content: Any) -> None:
     """Write an indented JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def files_below(folder: Path, extensions: tuple[str, ...] = ()) -> list[Path]:
+    """Files at any depth in the order of their names, hidden ones left out; `extensions` in lower case, () for all."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and (not extensions or path.suffix.lower() in extensions)
+    )
+
+
+def mirrored(
+    source: Path, out: Path, extensions: tuple[str, ...], suffix: str, *, what: str
+) -> list[tuple[Path, Path]]:
+    """(file, target) of the files below a folder: the same tree in another folder, with another suffix.
+
+    Args:
+        what: the files in the plural, for messages.
+
+    Raises:
+        ConfigError: `out` lies in `source`.
+        DataError: no such files, or two with one target.
+    """
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"Expected an output outside of '{source}', but got '{out}'. Name another folder.")
+    found = files_below(source, extensions)
+    if not found:
+        raise DataError(f"Expected {what} ({' '.join(extensions)}) below '{source}', but found none.")
+    jobs = [(path, (out / path.relative_to(source)).with_suffix(suffix)) for path in found]
+    targets: dict[Path, Path] = {}
+    for path, target in jobs:
+        if targets.setdefault(target, path) != path:
+            raise DataError(
+                f"Expected {what} whose names differ in more than the extension, but got '{targets[target]}' "
+                f"and '{path}'. Rename one."
+            )
+    return jobs
 
 
 def _flush(path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from evlift.verbs import bench, demo, evaluate, info, predict, simulate, train
+from evlift.verbs import bench, convert, demo, evaluate, info, predict, simulate, train
 
 VERBS: dict[str, ModuleType] = {
     "demo": demo,
@@ -19,4 +19,5 @@ VERBS: dict[str, ModuleType] = {
     "predict": predict,
     "simulate": simulate,
     "bench": bench,
+    "convert": convert,
 }
