@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 TINY: dict[str, Any] = {
@@ -34,3 +35,10 @@ def tiny(**changes: dict[str, Any]) -> dict[str, Any]:
         renamed = "name" in change and change["name"] != content.get("name")
         recipe[section] = dict(change) if renamed else {**content, **change}
     return recipe
+
+
+def die_of_two(item: int) -> int:
+    """A square; 2 ends the process, as a broken decoder would."""
+    if item == 2:
+        os._exit(9)
+    return item * item
