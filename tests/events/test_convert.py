@@ -207,7 +207,16 @@ def test_an_item_that_takes_its_process_down_harms_no_other():
 def test_a_stopped_conversion_leaves_whole_files_and_goes_on(tmp_path, random_stream, number):
     for i in range(40):
         write_events(tmp_path / "in" / f"{i:02}.raw", random_stream)
-    command = [sys.executable, "-m", "evlift", "convert", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "text"]
+    command = [
+        sys.executable,
+        "-m",
+        "evlift",
+        "convert",
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
+        "--to",
+        "text",
+    ]
     process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while process.poll() is None and len(list((tmp_path / "out").glob("[0-9]*.txt"))) < 2:
         time.sleep(0.02)
@@ -230,7 +239,9 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
         t = np.sort(rng.integers(0, 100_000, 200_000))
         x, y, p = rng.integers(0, 200, 200_000), rng.integers(0, 200, 200_000), rng.random(200_000) < 0.5
         part = EventStream.from_columns(t, x, y, p, sensor_size=(200, 200))
-        shifted = (EventStream(part.t + k * 100_000, part.x, part.y, part.p, (200, 200)) for k in range(windows))
+        shifted = (
+            EventStream(part.t + k * 100_000, part.x, part.y, part.p, (200, 200)) for k in range(windows)
+        )
         write_events(tmp_path / f"{windows}.dat", shifted)
         convert(tmp_path / f"{windows}.dat", tmp_path / "warm.raw", overwrite=True, stop_us=10)
         tracemalloc.start()
