@@ -12,6 +12,9 @@ from typing import Any
 
 from evlift.errors import ConfigError, DataError
 
+MAX_NODES = 1_000_000
+"""Values of a YAML document, more than any recipe or suite has (decided here)."""
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -84,6 +87,39 @@ def mirrored(
                 f"and '{path}'. Rename one."
             )
     return jobs
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML document: plain values alone, and no more of them than text could hold.
+
+    Raises:
+        ConfigError: no YAML, tags that ask for Python objects, or aliases that multiply into a flood.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if _nodes(node, {}) > MAX_NODES:
+            raise ConfigError(f"Expected at most {MAX_NODES} values, but got aliases that repeat more.")
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(str(error) or "it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _nodes(node: Any, counted: dict[int, int]) -> int:
+    """How many values a node holds once every alias is written out; a node inside itself holds too many."""
+    if not isinstance(getattr(node, "value", None), list):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = MAX_NODES  # as long as it is open
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_nodes(part, counted) for part in inner)
+    return counted[id(node)]
 
 
 def _flush(path: Path) -> None:

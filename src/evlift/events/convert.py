@@ -182,7 +182,8 @@ class Converter:
     def __call__(self, source: str | Path, out: str | Path, report: Report | None = None) -> Converted:
         """Write `out`, read it again and compare; only then it gets its name.
 
-        `report(done, None)` is called with the events that were read. A file at `out` with the very events that would be written is left alone.
+        `report(done, None)` is called with the events that were read. A file at `out` with the very events that would
+        be written is left alone.
 
         Raises:
             FormatError: no recording, events that the format cannot hold, or a file that does not hold what was

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import EvliftError, FormatError
 from evlift.events.readers.hdf5_guard import look_first
+from evlift.events.readers.source import refuse_bomb
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_CHUNK_BYTES = 2**30
@@ -66,8 +67,8 @@ class OwnFile:
         found = self._file.get(name)
         if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
             raise FormatError(
-                f"Expected the values of '{name}' to lie in {self.filename}, but they lie in other files. Copy them into "
-                "the file (h5repack)."
+                f"Expected the values of '{name}' to lie in {self.filename}, but they lie in other files. Copy them "
+                "into the file (h5repack)."
             )
         return found
 
@@ -132,6 +133,7 @@ def require_filters(dataset: Any, name: str) -> None:
         raise FormatError(
             f"Expected chunks of {name} under 1 GiB, but got {dataset.chunks} of {dataset.dtype}."
         )
+    refuse_bomb(name, int(dataset.id.get_storage_size()), stored_rows(dataset) * row_bytes(dataset))
 
 
 def row_bytes(dataset: Any) -> int:

@@ -1,4 +1,4 @@
-"""A first look at HDF5 files in a process of its own: libhdf5 runs in circles, or takes all memory, on some damaged ones.
+"""A first look at HDF5 files in a process of its own: on some damaged ones libhdf5 takes all memory or never ends.
 
 One process looks at all files of this one, so that a file costs a millisecond and not a start of Python. What it
 survives is then opened here.
