@@ -29,7 +29,11 @@ KEPT = ROOT / "tests" / "data" / "fuzz"
 SECONDS_AN_INPUT, MEGABYTES = 20, 3000
 RECORDS = ("aedat2", "aedat3", "atis", "dat", "es", "evt2", "evt21", "evt3", "text")  # may be cut anywhere
 SEED_BYTES = 1200
-KEPT_BYTES, KEPT_INPUTS, KEPT_A_READER = 3000, 12, 20_000
+KEPT_BYTES, KEPT_INPUTS, KEPT_A_READER = 3000, 12, 45_000
+LARGE = {
+    "dsec": 25_000,
+    "mvsec": 25_000,
+}  # the smallest whole HDF5 files are of this size: two of each are kept
 
 
 def main() -> int:
@@ -160,16 +164,17 @@ def replay(form: str) -> int:
 
 
 def keep(form: str) -> None:
-    """Copy small inputs of the corpus that were kept for new coverage to tests/data/fuzz, the latest first."""
+    """Copy inputs that reached new code to tests/data/fuzz: finds first, then the latest of the small ones."""
     folder = KEPT / form
     folder.mkdir(parents=True, exist_ok=True)
+    most, inputs, room = LARGE.get(form, KEPT_BYTES), 2 if form in LARGE else KEPT_INPUTS, KEPT_A_READER
+    finds = [file for file in WORK.glob(f"{form}-*") if file.is_file()]
     found = sorted((WORK / form).iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
-    small = [file for file in found if file.stat().st_size <= KEPT_BYTES and not file.name.startswith("seed")]
-    room = KEPT_A_READER
-    for file in small[:KEPT_INPUTS]:
-        room -= file.stat().st_size
-        if room >= 0:
-            (folder / file.name[:12]).write_bytes(file.read_bytes())
+    for file in [*finds, *(file for file in found if not file.name.startswith("seed"))]:
+        size = file.stat().st_size
+        if inputs and size <= most and size <= room:
+            (folder / file.name.rpartition("-")[2][:12]).write_bytes(file.read_bytes())
+            inputs, room = inputs - 1, room - size
 
 
 if __name__ == "__main__":
