@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     return evlift.train(tiny(), folder).folder
 
 
-@pytest.mark.parametrize("verb", ["demo", "info", "train", "evaluate", "predict", "bench"])
+@pytest.mark.parametrize("verb", ["demo", "info", "train", "evaluate", "predict", "bench", "convert"])
 def test_every_verb_has_help_with_an_example(verb, capsys):
     with contextlib.suppress(SystemExit):
         assert main([verb, "--help"]) == 0
