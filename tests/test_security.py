@@ -282,8 +282,9 @@ def test_hdf5_whose_values_lie_in_other_files(secret, monkeypatch, elsewhere, fo
             elsewhere(file, "events")
         with path.open("r+b") as raw:
             raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
-    with pytest.raises(FormatError, match=r"Links are not followed|lie in other files"):
-        open_reader(path, format=format)
+    for named in (format, None):
+        with pytest.raises(FormatError, match=r"Links are not followed|lie in other files"):
+            open_reader(path, format=named)
 
 
 def test_a_group_that_is_a_link(secret, monkeypatch):

@@ -159,6 +159,21 @@ def test_a_run_from_shards_is_the_run_from_folders(folders, in_memory, tmp_path)
         assert rows[0] == rows[1]
 
 
+def test_a_training_from_shards_goes_on_where_it_stopped(folders, tmp_path):
+    def stop_at_2(done, total, values):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    sharded = {"images": str(folders / "image-shards"), "recordings": str(folders / "event-shards")}
+    found = recipe({"name": "shards", **sharded}, method={"name": "fine-tune"}, train={"steps": 4})
+    with pytest.raises(KeyboardInterrupt):
+        evlift.train(found, tmp_path / "stopped", report=stop_at_2)
+    evlift.train(found, tmp_path / "stopped")
+    evlift.train(found, tmp_path / "whole")
+    weights = [(tmp_path / name / "best.safetensors").read_bytes() for name in ("stopped", "whole")]
+    assert weights[0] == weights[1]
+
+
 def test_a_server_sends_an_item_and_no_more_unless_it_knows_no_ranges(folders, serve):
     index = read_index(folders / "event-shards")
     url, counted = serve(folders / "event-shards")
@@ -170,6 +185,7 @@ def test_a_server_sends_an_item_and_no_more_unless_it_knows_no_ranges(folders, s
     assert open_shards(url).load(5) == recording_folder(folders / "events").load(5)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its reader leaves the shards open
 def test_webdataset_reads_the_shards(folders):
     import webdataset
 

@@ -175,17 +175,21 @@ def scan_tar(path: str | Path) -> Iterator[tuple[str, int, int, str]]:
     """
     try:
         with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                _refuse(member, str(path))
-                file = tar.extractfile(member)
-                if file is not None:
-                    with file:
-                        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-                    yield member.name, member.offset_data, member.size, digest
+            yield from _files_in(tar, str(path))
+    except DataError:
+        raise
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"Expected '{path}' to be a whole tar, but: {error}.") from None
+
+
+def _files_in(tar: tarfile.TarFile, where: str) -> Iterator[tuple[str, int, int, str]]:
+    for member in tar:
+        _refuse(member, where)
+        file = tar.extractfile(member)
+        if file is not None:
+            with file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            yield member.name, member.offset_data, member.size, digest
 
 
 def _refuse(member: tarfile.TarInfo, where: str) -> None:

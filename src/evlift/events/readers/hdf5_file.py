@@ -101,14 +101,15 @@ def open_hdf5(path: Path) -> Iterator[OwnFile]:
 
 
 def names_in(path: Path | None, names: tuple[str, ...]) -> bool:
-    """Whether an HDF5 file holds data sets of all these names."""
+    """Whether an HDF5 file holds data sets of all these names.
+
+    Raises:
+        FormatError: the file is damaged, or leads to other files.
+    """
     if path is None:
         return False
-    try:
-        with open_hdf5(path) as file:
-            return all(hasattr(file.get(name), "shape") for name in names)
-    except (FormatError, *DAMAGED):
-        return False
+    with open_hdf5(path) as file:
+        return all(hasattr(file.get(name), "shape") for name in names)
 
 
 def require_filters(dataset: Any, name: str) -> None:
