@@ -301,7 +301,7 @@ def convert(
     Args:
         source: file or folder; in a folder every file with an extension of a readable format.
         out: file, or folder where the input is one or `out` is one already (HDF5 where nothing names a format).
-        workers: processes for a folder, None for one a core. Several need what Python's `multiprocessing` needs: a script
+        workers: processes for a folder, None for one a core. Several need what `multiprocessing` needs: a script
             that does its work under ``if __name__ == "__main__":``.
         report: called with (done, total) files of a folder, or (done, None) events of a file.
         options: of :class:`Converter`.
