@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 BENCH = .venv-bench
+FUZZ = .venv-fuzz
 # what was tested together; the package itself states ranges
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	chromium chromium-driver >/dev/null
 
-.PHONY: demo test test-browser lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-export clean
+.PHONY: demo test test-browser lint format docs wheel fuzz fuzz-coverage bench-events bench-simulate bench-neurons bench-export clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -41,6 +42,10 @@ wheel: $(VENV)/installed
 fuzz: $(VENV)/installed
 	EVLIFT_FUZZ=10000 $(BIN)/python -m pytest -q tests/events/test_fuzz.py
 
+# SECONDS for each reader, READERS="evt3 dsec" for some of them
+fuzz-coverage: $(FUZZ)/installed
+	$(FUZZ)/bin/python tests/events/fuzz_coverage.py --seconds $(or $(SECONDS),600) $(READERS)
+
 bench-events: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/represent.py
 	$(BENCH)/bin/python benchmarks/decode.py
@@ -70,5 +75,12 @@ $(BENCH)/installed: $(VENV)/installed benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install -q $(CONSTRAINTS) -r benchmarks/requirements.txt
 	touch $@
 
+$(FUZZ)/installed: $(VENV)/installed
+	test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir(\"{site.getsitepackages()[0]}\")')" \
+		> $$($(FUZZ)/bin/python -c "import site; print(site.getsitepackages()[0])")/evlift-base.pth
+	$(FUZZ)/bin/python -m pip install -q $(CONSTRAINTS) atheris
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) build dist site runs demo-report
+	rm -rf $(VENV) $(BENCH) $(FUZZ) build dist site runs demo-report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,10 @@ def liven(folder: Path) -> None:
             f"Expected the livened network of {folder} to fire, but its last layer has the rate {rate}."
         )
     save_weights(trained.run.weights, network.state_dict())
+
+
+def die_of_two(item: int) -> int:
+    """A square; 2 ends the process, as a broken decoder would."""
+    if item == 2:
+        os._exit(9)
+    return item * item

@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "info", "train", "evaluate", "predict", "export", "bench", "report", "view"]
+    "verb", ["demo", "info", "train", "evaluate", "predict", "export", "bench", "report", "view", "convert"]
 )
 def test_every_verb_has_help_with_an_example(verb, capsys):
     with contextlib.suppress(SystemExit):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from evlift.api import evaluate, predict, train
     from evlift.assembly import open_run
     from evlift.config import parse_recipe
+    from evlift.datasets.pack import write_shards
     from evlift.events import EventStream, open_reader, read_events, write_events
+    from evlift.events.convert import convert
     from evlift.exporting import export, open_exported
     from evlift.judge.calibrate import calibrate_run
     from evlift.judge.packs import pack, shipped_packs
@@ -28,12 +30,14 @@ _HOMES = {
     "evlift.api": ("evaluate", "predict", "train"),
     "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
+    "evlift.datasets.pack": ("write_shards",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
     "evlift.exporting": ("export", "open_exported"),
     "evlift.judge.calibrate": ("calibrate_run",),
     "evlift.judge.packs": ("pack", "shipped_packs"),
     "evlift.judge.recordings": ("evaluate_recordings",),
     "evlift.judge.robustness": ("robustness",),
+    "evlift.events.convert": ("convert",),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
     "evlift.report": ("write_report",),
@@ -45,6 +49,7 @@ _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "EventStream",
     "calibrate_run",
+    "convert",
     "create_method",
     "create_model",
     "create_representation",
@@ -64,6 +69,7 @@ __all__ = [
     "train",
     "write_events",
     "write_report",
+    "write_shards",
 ]
 
 

@@ -21,6 +21,7 @@ EPILOG = """examples:
   evlift report runs/NAME                           one HTML page: tables, curves, examples
   evlift view recording.raw --run runs/NAME         playback in the browser
   evlift bench digits --quick                       a table of methods
+  evlift convert in.raw out.h5                      another format; whole folders; shards
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evlift.errors import ConfigError
+from evlift.files import load_yaml
 from evlift.registry import Registry
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
     """
     recipe = dict(source) if isinstance(source, Mapping) else read_yaml(find_recipe(source))
     recipe.pop("tune", None)  # a search space, which decides nothing of a run
+    _refuse_classes(recipe, flags)
     for section in ("input", "train"):
         content = {} if recipe.get(section) is None else recipe[section]  # nothing under a heading of a file
         if not isinstance(content, Mapping):
@@ -310,13 +312,24 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
     )
 
 
+def _refuse_classes(recipe: Any, flags: Sequence[str] = ()) -> None:
+    """A recipe, which may come with somebody's run, never has a class imported: the parser would do so."""
+    values = list(recipe.values()) if isinstance(recipe, Mapping) else recipe
+    named = isinstance(recipe, Mapping) and "class_path" in recipe
+    if named or any("class_path" in flag for flag in flags):
+        raise ConfigError(
+            "Expected names, numbers and texts in a recipe, but got `class_path`, which would import Python. Register "
+            "what you need under a name, or build it in Python (docs/adding.md)."
+        )
+    for value in values if isinstance(values, list | tuple) else ():
+        _refuse_classes(value)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping, safely loaded."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"Expected a recipe with sections data, model, method, input, train in {path}.")

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evlift.errors import ConfigError, DataError
+
+MAX_NODES = 1_000_000
+"""Values of a YAML document, more than any recipe or suite has (decided here)."""
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -43,6 +48,78 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, content: Any) -> None:
     """Write an indented JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def files_below(folder: Path, extensions: tuple[str, ...] = ()) -> list[Path]:
+    """Files at any depth in the order of their names, hidden ones left out; `extensions` in lower case, () for all."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and (not extensions or path.suffix.lower() in extensions)
+    )
+
+
+def mirrored(
+    source: Path, out: Path, extensions: tuple[str, ...], suffix: str, *, what: str
+) -> list[tuple[Path, Path]]:
+    """(file, target) of the files below a folder: the same tree in another folder, with another suffix.
+
+    Args:
+        what: the files in the plural, for messages.
+
+    Raises:
+        ConfigError: `out` lies in `source`.
+        DataError: no such files, or two with one target.
+    """
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"Expected an output outside of '{source}', but got '{out}'. Name another folder.")
+    found = files_below(source, extensions)
+    if not found:
+        raise DataError(f"Expected {what} ({' '.join(extensions)}) below '{source}', but found none.")
+    jobs = [(path, (out / path.relative_to(source)).with_suffix(suffix)) for path in found]
+    targets: dict[Path, Path] = {}
+    for path, target in jobs:
+        if targets.setdefault(target, path) != path:
+            raise DataError(
+                f"Expected {what} whose names differ in more than the extension, but got '{targets[target]}' "
+                f"and '{path}'. Rename one."
+            )
+    return jobs
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML document: plain values alone, and no more of them than text could hold.
+
+    Raises:
+        ConfigError: no YAML, tags that ask for Python objects, or aliases that multiply into a flood.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if _nodes(node, {}) > MAX_NODES:
+            raise ConfigError(f"Expected at most {MAX_NODES} values, but got aliases that repeat more.")
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(str(error) or "it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _nodes(node: Any, counted: dict[int, int]) -> int:
+    """How many values a node holds once every alias is written out; a node inside itself holds too many."""
+    if not isinstance(getattr(node, "value", None), list):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = MAX_NODES  # as long as it is open
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_nodes(part, counted) for part in inner)
+    return counted[id(node)]
 
 
 def _flush(path: Path) -> None:

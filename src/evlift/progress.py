@@ -68,6 +68,22 @@ class TrainingBar:
 
 
 @contextmanager
+def stoppable(said: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block as a KeyboardInterrupt that says so: unfinished files go on the way out."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(said)
+
+    here = threading.current_thread() is threading.main_thread()  # Python allows handlers nowhere else
+    former = {number: signal.signal(number, stop) for number in SIGNALS} if here else {}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def work_bar(console: Console, name: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar with rate and time left for `(done, total)` of some unit; the total may be unknown."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -121,7 +121,7 @@ class Manifest:
             rows = tuple(Row(**json.loads(line)) for line in lines)
             known = (header["format"], header["version"]) == (FORMAT, VERSION)
             digest = header["digest"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"Expected '{path}' to be an evlift manifest, but: {error}.") from error
         manifest = cls(rows)
         if not known or manifest.digest != digest:

@@ -135,6 +135,39 @@ def folders_suite(
     return pair(image_folder(images), clips, sensor_size, fold, labels_per_class, label_seed=label_seed)
 
 
+@SUITES.register("shards")
+def shards_suite(
+    *,
+    images: str,
+    recordings: str,
+    sensor_size: tuple[int, int] | None = None,
+    fold: int = 0,
+    labels_per_class: int | None = None,
+    label_seed: int = 0,
+) -> TransferTask:
+    """What `folders` reads, packed into shards on a disk or behind a URL: the same splits, the same batches.
+
+    Args:
+        images: shards of pictures, or a folder with one subfolder of pictures a class.
+        recordings: shards of recordings, a folder or any URL that fsspec opens.
+        sensor_size: height and width; default: what the first recording says.
+        fold: 0 to 4.
+        labels_per_class: labelled recordings a class; null for all.
+        label_seed: which recordings are the labelled ones.
+    """
+    from evlift.datasets.images import image_folder
+    from evlift.datasets.shards import has_index, open_shards
+
+    found = open_shards(images) if has_index(images) else image_folder(images)
+    clips = open_shards(recordings, sensor_size=sensor_size)
+    for collection, kind in ((found, Images), (clips, Recordings)):
+        if not isinstance(collection, kind):
+            raise DataError(
+                f"Expected data.images to hold pictures and data.recordings to hold recordings, but got {collection}."
+            )
+    return pair(found, clips, sensor_size, fold, labels_per_class, label_seed=label_seed)  # type: ignore[arg-type]
+
+
 @SUITES.register("published")
 def published_suite(
     *,

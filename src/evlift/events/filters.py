@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ FILTERS = Registry("filter")
 
 
 class Filter(Protocol):
-    """What every entry of `FILTERS` builds: a frozen dataclass that maps a stream to a stream."""
+    """What every entry of `FILTERS` builds: a frozen dataclass that maps a stream to a stream.
+
+    One whose verdict on an event rests on that event alone says `pointwise = True`: it may then be called window by
+    window. For the others see :mod:`evlift.events.filter_chain`.
+    """
 
     def __call__(self, stream: EventStream) -> EventStream: ...
 
@@ -35,9 +39,7 @@ def refractory(stream: EventStream, period_us: int) -> EventStream:
         >>> refractory(stream, period_us=10).t.tolist()
         [0, 12]
     """
-    from evlift.kernels.filters import refractory_mask
-
-    return stream[refractory_mask(stream.t, stream.x, stream.y, *stream.sensor_size, period_us)]
+    return Refractory(period_us)(stream)
 
 
 def isolated_noise(stream: EventStream, window_us: int) -> EventStream:
@@ -46,9 +48,7 @@ def isolated_noise(stream: EventStream, window_us: int) -> EventStream:
     The pixel itself gives no support, so a lone hot pixel goes too. A dropped event still supports others.
     Source: background activity filter (Delbruck, 2008).
     """
-    from evlift.kernels.filters import supported_mask
-
-    return stream[supported_mask(stream.t, stream.x, stream.y, *stream.sensor_size, window_us)]
+    return IsolatedNoise(window_us)(stream)
 
 
 def event_counts(stream: EventStream) -> NDArray[np.int64]:
@@ -155,12 +155,25 @@ class Refractory:
     """See :func:`refractory`."""
 
     period_us: int = 1000
+    remembers_kept: ClassVar[bool] = True
+    """What went before counts only if it was kept."""
 
     def __post_init__(self) -> None:
         _check_positive(period_us=self.period_us)
 
+    @property
+    def reach_us(self) -> int:
+        """How long before an event another one matters to it."""
+        return self.period_us
+
+    def mask(self, stream: EventStream) -> NDArray[np.bool_]:
+        """bool [n], the events to keep."""
+        from evlift.kernels.filters import refractory_mask
+
+        return refractory_mask(stream.t, stream.x, stream.y, *stream.sensor_size, self.period_us)
+
     def __call__(self, stream: EventStream) -> EventStream:
-        return refractory(stream, self.period_us)
+        return stream[self.mask(stream)]
 
 
 @FILTERS.register("isolated_noise")
@@ -169,12 +182,24 @@ class IsolatedNoise:
     """See :func:`isolated_noise`."""
 
     window_us: int = 10_000
+    remembers_kept: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_positive(window_us=self.window_us)
 
+    @property
+    def reach_us(self) -> int:
+        """How long before an event another one matters to it."""
+        return self.window_us
+
+    def mask(self, stream: EventStream) -> NDArray[np.bool_]:
+        """bool [n], the events to keep."""
+        from evlift.kernels.filters import supported_mask
+
+        return supported_mask(stream.t, stream.x, stream.y, *stream.sensor_size, self.window_us)
+
     def __call__(self, stream: EventStream) -> EventStream:
-        return isolated_noise(stream, self.window_us)
+        return stream[self.mask(stream)]
 
 
 @FILTERS.register("hot_pixels")
@@ -200,6 +225,7 @@ class Crop:
     x0: int
     height: int
     width: int
+    pointwise: ClassVar[bool] = True
 
     def __call__(self, stream: EventStream) -> EventStream:
         return crop(stream, self.y0, self.x0, self.height, self.width)
@@ -212,6 +238,7 @@ class Resize:
 
     height: int
     width: int
+    pointwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_positive(height=self.height, width=self.width)
@@ -225,6 +252,8 @@ class Resize:
 class FlipHorizontal:
     """See :func:`flip_horizontal`."""
 
+    pointwise: ClassVar[bool] = True
+
     def __call__(self, stream: EventStream) -> EventStream:
         return flip_horizontal(stream)
 
@@ -234,6 +263,8 @@ class FlipHorizontal:
 class FlipVertical:
     """See :func:`flip_vertical`."""
 
+    pointwise: ClassVar[bool] = True
+
     def __call__(self, stream: EventStream) -> EventStream:
         return flip_vertical(stream)
 
@@ -242,6 +273,8 @@ class FlipVertical:
 @dataclass(frozen=True)
 class FlipPolarity:
     """See :func:`flip_polarity`."""
+
+    pointwise: ClassVar[bool] = True
 
     def __call__(self, stream: EventStream) -> EventStream:
         return flip_polarity(stream)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, DataError
 from evlift.events.stream import EventStream
+from evlift.files import files_below, mirrored
 from evlift.simulate.camera import EventCamera
 from evlift.simulate.fit import Fit, fit
 from evlift.simulate.motions import MOTIONS
@@ -175,25 +176,7 @@ class FileSimulator:
         """(picture, recording) of everything to do."""
         if source.is_file():
             return [(source, self._target(source, out))]
-        if out.resolve().is_relative_to(source.resolve()):
-            raise ConfigError(
-                f"Expected an output outside of '{source}', but got '{out}'. Name another folder."
-            )
-        pictures = _below(source, PICTURE_EXTENSIONS)
-        if not pictures:
-            raise DataError(
-                f"Expected pictures ({' '.join(PICTURE_EXTENSIONS)}) below '{source}', but found none."
-            )
-        extension = self._extension()
-        jobs = [(path, (out / path.relative_to(source)).with_suffix(extension)) for path in pictures]
-        targets: dict[Path, Path] = {}
-        for path, target in jobs:
-            if targets.setdefault(target, path) != path:
-                raise DataError(
-                    f"Expected pictures whose names differ in more than the extension, but got '{targets[target]}' "
-                    f"and '{path}'. Rename one."
-                )
-        return jobs
+        return mirrored(source, out, PICTURE_EXTENSIONS, self._extension(), what="pictures")
 
     def _target(self, source: Path, out: Path) -> Path:
         return out / (source.stem + self._extension()) if out.is_dir() else out
@@ -230,21 +213,10 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 def _recordings(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = _below(path, ())
+    found = files_below(path)
     if not found:
         raise DataError(f"Expected recordings below '{path}', but found none.")
     return _spread(found, FIT_RECORDINGS)
-
-
-def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
-    """Files at any depth, hidden ones left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and (not extensions or path.suffix.lower() in extensions)
-    )
 
 
 def _spread(items: Sequence[T], most: int) -> list[T]:

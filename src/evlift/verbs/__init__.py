@@ -11,6 +11,7 @@ from types import ModuleType
 
 from evlift.verbs import (
     bench,
+    convert,
     demo,
     evaluate,
     export,
@@ -37,4 +38,5 @@ VERBS: dict[str, ModuleType] = {
     "tune": tune,
     "report": report,
     "view": view,
+    "convert": convert,
 }

@@ -24,6 +24,7 @@ from evlift.datasets.driving.geometry import from_start, infinity_homography, ke
 from evlift.datasets.items import Item, missing, sorted_files
 from evlift.datasets.scenes import EventScene, SceneRecordings
 from evlift.errors import ConfigError, DataError
+from evlift.files import load_yaml
 
 SOURCE = "https://dsec.ifi.uzh.ch/dsec-semantic/ and https://dsec.ifi.uzh.ch/dsec-datasets/download/"
 SENSOR, ROWS = (480, 640), 440
@@ -194,6 +195,4 @@ def _frame(sequence: DsecSequence, name: str) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def _homography(calibration: Path) -> NDArray[np.float64]:
-    import yaml
-
-    return infinity_homography(yaml.safe_load(calibration.read_text("utf-8")))
+    return infinity_homography(load_yaml(calibration.read_text("utf-8")))

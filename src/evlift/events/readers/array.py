@@ -23,6 +23,7 @@ from evlift.events.readers.columns import (
     match_names,
     to_chunk,
 )
+from evlift.events.readers.source import refuse_bomb
 
 MAX_ROW_BYTES = 1024
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, RuntimeError)
@@ -223,11 +224,13 @@ class NpzReader(ArrayReader):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
+                unpacked = sum(member.file_size for member in archive.infolist())
         except DAMAGED as error:
             raise FormatError(
                 f"Expected {self.name} to be a whole npz archive, but got: {error}. A cut npz cannot "
                 "be read: the directory of an archive is at its end."
             ) from None
+        refuse_bomb(self.name, path.stat().st_size, unpacked)
         matched = match_names(name[:-4] for name in names)
         size = self._stated_size(path, names)
         if len(matched) == 4:

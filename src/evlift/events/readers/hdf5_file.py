@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import EvliftError, FormatError
+from evlift.events.readers.hdf5_guard import look_first
+from evlift.events.readers.source import refuse_bomb
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_CHUNK_BYTES = 2**30
@@ -30,8 +32,49 @@ CHECKSUM_BYTES = 4
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
+class OwnFile:
+    """An HDF5 file that gives what lies in itself alone: links and data in other files are refused."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.attrs, self.filename = file.attrs, str(file.filename)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file)
+
+    def __getitem__(self, name: str) -> Any:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(f"no '{name}' in '{self.filename}'")
+        return found
+
+    def get(self, name: str) -> Any:
+        """The data set or group under a path, or None.
+
+        Raises:
+            FormatError: it is reached by a link, or its values lie in another file.
+        """
+        import h5py
+
+        parts = name.split("/")
+        for length in range(1, len(parts) + 1):
+            link = self._file.get("/".join(parts[:length]), getlink=True)
+            if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)):
+                raise FormatError(
+                    f"Expected '{name}' to lie in {self.filename}, but it is a link to '{link.path}'. Links are not "
+                    "followed: copy what they lead to into the file (h5repack or h5copy)."
+                )
+        found = self._file.get(name)
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            raise FormatError(
+                f"Expected the values of '{name}' to lie in {self.filename}, but they lie in other files. Copy them "
+                "into the file (h5repack)."
+            )
+        return found
+
+
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
+def open_hdf5(path: Path) -> Iterator[OwnFile]:
     """The file, with the compression plugins of hdf5plugin registered if that package is there.
 
     Raises:
@@ -42,12 +85,15 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     with suppress(ImportError):  # `require_filters` names it where a data set needs it
         import hdf5plugin  # noqa: F401
     try:
+        look_first(path)
         file = h5py.File(path, "r")
+    except EvliftError:
+        raise
     except DAMAGED as error:
         raise FormatError(f"Expected {path} to be a whole HDF5 file, but got: {error}.") from None
     with file:
         try:
-            yield file
+            yield OwnFile(file)
         except EvliftError:  # the caller's own verdict on what it read
             raise
         except DAMAGED as error:
@@ -55,14 +101,15 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def names_in(path: Path | None, names: tuple[str, ...]) -> bool:
-    """Whether an HDF5 file holds data sets of all these names."""
+    """Whether an HDF5 file holds data sets of all these names.
+
+    Raises:
+        FormatError: the file is damaged, or leads to other files.
+    """
     if path is None:
         return False
-    try:
-        with open_hdf5(path) as file:
-            return all(hasattr(file.get(name), "shape") for name in names)
-    except (FormatError, *DAMAGED):
-        return False
+    with open_hdf5(path) as file:
+        return all(hasattr(file.get(name), "shape") for name in names)
 
 
 def require_filters(dataset: Any, name: str) -> None:
@@ -87,6 +134,7 @@ def require_filters(dataset: Any, name: str) -> None:
         raise FormatError(
             f"Expected chunks of {name} under 1 GiB, but got {dataset.chunks} of {dataset.dtype}."
         )
+    refuse_bomb(name, int(dataset.id.get_storage_size()), stored_rows(dataset) * row_bytes(dataset))
 
 
 def row_bytes(dataset: Any) -> int:

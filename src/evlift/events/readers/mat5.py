@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
+from evlift.events.readers.source import refuse_bomb
 
 HEADER_BYTES = 128
 MATRIX, COMPRESSED = 14, 15
@@ -31,7 +32,7 @@ class _Inflated:
     """A compressed element as a stream of bytes, inflated no further than was asked."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, size
+        self._file, self._left, self._size, self._given = file, size, size, 0
         self._inflate = zlib.decompressobj()
 
     def read(self, size: int) -> bytes:
@@ -46,6 +47,8 @@ class _Inflated:
                 break
             parts.append(part)
             size -= len(part)
+            self._given += len(part)
+            refuse_bomb("a compressed array", self._size, self._given)
         return b"".join(parts)
 
 

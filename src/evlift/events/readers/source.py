@@ -13,6 +13,23 @@ from evlift.errors import FormatError
 
 Source = str | os.PathLike[str] | BinaryIO
 
+FREE_BYTES, MOST_TIMES = 2**30, 200
+"""What a file may unpack to at any size, and how many times its size beyond that (decided here): events shrink 2 to
+20 times, zeros a thousand times."""
+
+
+def refuse_bomb(name: str, packed: int, unpacked: int) -> None:
+    """Refuse content that unpacks to so many times its size that no recording can be in it.
+
+    Raises:
+        FormatError: over 200 times and over 1 GiB.
+    """
+    if unpacked > max(FREE_BYTES, MOST_TIMES * packed):
+        raise FormatError(
+            f"Expected a recording in {name}, but its {packed} bytes unpack to {unpacked}, over {MOST_TIMES} times as "
+            "many. If you trust it, save it uncompressed with the program that made it."
+        )
+
 
 def checked_source(source: Source) -> Path | BinaryIO:
     """A path that leads to a file, or a stream of bytes; anything else is refused in plain words."""

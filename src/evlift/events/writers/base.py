@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -116,7 +116,8 @@ class RecordWriter(Writer):
             if column.min() < 0 or column.max() > high:
                 raise FormatError(
                     f"Expected `{name}` in [0, {high}], all that {self.format} can hold, but got "
-                    f"[{column.min()}, {column.max()}]. Shift or crop the events, or choose HDF5."
+                    f"[{column.min()}, {column.max()}]. Crop the events or shift their times (evlift convert has "
+                    "--crop and --from-zero), or choose HDF5."
                 )
 
 
@@ -125,6 +126,7 @@ def write_events(
     events: EventStream | Iterable[EventStream],
     *,
     format: str | None = None,
+    check: Callable[[Path], None] | None = None,
     **options: Any,
 ) -> None:
     """Write a stream, or consecutive streams of one recording, to a file that appears only when it is whole.
@@ -136,6 +138,7 @@ def write_events(
         path: where to; the extension chooses the format unless `format` does (``.raw`` means EVT3).
         events: one stream, or an iterable of streams in the order of time: the memory needed is one stream's.
         format: a name from `WRITERS`.
+        check: called with the whole file before it gets its name; what it raises leaves no file.
         options: those of the format's writer.
 
     Raises:
@@ -144,19 +147,27 @@ def write_events(
         ConfigError: an unknown format name.
     """
     path = Path(path)
-    writer: Any = WRITERS[format or _format_of(path)]
+    writer: Any = WRITERS[format or format_of(path)]
     streams: Iterator[EventStream] = iter([events] if isinstance(events, EventStream) else events)
     first = next(streams, None)
     if first is None:
         raise FormatError(
             "Expected at least one stream, but got none. `EventStream.empty` is one without events."
         )
-    with atomic_path(path) as part, writer(part, first.sensor_size, **options) as opened:
-        for stream in chain([first], streams):
-            opened.write(stream)
+    with atomic_path(path) as part:
+        with writer(part, first.sensor_size, **options) as opened:
+            for stream in chain([first], streams):
+                opened.write(stream)
+        if check is not None:
+            check(part)
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """The output format that a path's extension names.
+
+    Raises:
+        FormatError: none does.
+    """
     writers: list[Any] = [WRITERS[name] for name in WRITERS]
     for writer in writers:
         if path.suffix.lower() in writer.extensions:
@@ -164,5 +175,5 @@ def _format_of(path: Path) -> str:
     known = ", ".join(f"{writer.format} ({' '.join(writer.extensions) or 'by name'})" for writer in writers)
     raise FormatError(
         f"Expected an extension that names an output format, but got '{path.name}'. Can be written: {known}. "
-        "Rename the file or give `format=`."
+        "Rename the file or name the format: `format=`, or --to."
     )

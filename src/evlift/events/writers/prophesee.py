@@ -26,7 +26,7 @@ class EvtWriter(RecordWriter):
         if max(height, width) > 2**11:
             raise FormatError(
                 f"Expected a sensor of at most 2048x2048 for {self.format}, but got (H, W) = "
-                f"({height}, {width}). Crop the events, or choose HDF5."
+                f"({height}, {width}). Crop the events (evlift convert has --crop), or choose HDF5."
             )
         super().__init__(path, sensor_size)
         self._state = np.full(3, -1, np.int64)
@@ -100,7 +100,8 @@ class DatWriter(RecordWriter):
         if late_start or np.any(np.diff(times)[wraps] >= 2**31):
             raise FormatError(
                 "Expected times that a 32-bit clock can tell, from below 2^32 µs and without a gap of 2^31 "
-                f"µs where it wraps, but got {block.t[0]} to {block.t[-1]} µs. Shift them, or choose EVT3."
+                f"µs where it wraps, but got {block.t[0]} to {block.t[-1]} µs. Shift them (evlift convert has "
+                "--from-zero), or choose EVT3."
             )
 
     def _encode(self, block: EventStream) -> NDArray[Any]:
