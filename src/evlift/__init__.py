@@ -9,22 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evlift.api import evaluate, predict, train
+    from evlift.api import evaluate, train
     from evlift.assembly import open_run
     from evlift.config import parse_recipe
     from evlift.events import EventStream, open_reader, read_events, write_events
     from evlift.methods import create_method
     from evlift.models import create_model
     from evlift.representations import create_representation
+    from evlift.streaming import predict
 
 _HOMES = {
-    "evlift.api": ("evaluate", "predict", "train"),
+    "evlift.api": ("evaluate", "train"),
     "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
     "evlift.events": ("EventStream", "open_reader", "read_events", "write_events"),
     "evlift.methods": ("create_method",),
     "evlift.models": ("create_model",),
     "evlift.representations": ("create_representation",),
+    "evlift.streaming": ("predict",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
