@@ -52,7 +52,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard]' --group dev
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,parquet,tensorboard]' --group dev
 	touch $@
 
 # the peers of the benchmarks live in an environment of their own, on top of the first

@@ -41,10 +41,12 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "engine": BASE | {"config", "representations", "datasets", "models", "methods"},
     "assembly": BASE | {"config", "datasets", "models", "methods", "engine"},
     "api": BASE | {"config", "events", "datasets", "models", "engine", "assembly"},
+    "streaming": BASE | {"config", "events", "representations", "datasets", "engine", "assembly"},
     "report": BASE | {"representations", "engine"},
     "demo": BASE | {"config", "engine", "assembly", "api", "report", "progress"},
     "bench": BASE | {"config", "engine", "api", "report", "progress"},
-    "verbs": BASE | {"config", "events", "simulate", "assembly", "api", "demo", "bench", "progress"},
+    "verbs": BASE
+    | {"config", "events", "simulate", "assembly", "api", "streaming", "demo", "bench", "progress"},
     "cli": {"errors", "verbs"},
     "__main__": {"cli"},
 }

@@ -85,7 +85,7 @@ class PipeBytes(LiveBytes):
     def _wait(self) -> str:
         while not self._stopped:
             if self._poll is None or self._poll.poll(POLL_S * 1000):
-                return ""
+                return "stopped" if self._stopped else ""
         return "stopped"
 
     def _take(self, buffer: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
         self.segments: bool = predictor.segments
         self.several = sources.folder
         self._predictor, self._sources = predictor, sources
-        self._made = self._all()
+        self._made: Generator[Any] = self._all()
 
     def __next__(self) -> Prediction | MaskPrediction:
         return next(self._made)
@@ -166,7 +166,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
         """Leave it here; files are closed."""
         self._made.close()
 
-    def _all(self) -> Iterator[Any]:
+    def _all(self) -> Generator[Any]:
         self._predictor.warm_up()
         for source in self._sources:
             try:

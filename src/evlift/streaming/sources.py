@@ -17,6 +17,9 @@ from evlift.events.readers import RecordReader, detect_format
 from evlift.streaming.live import FollowedFile, LiveBytes, PipeBytes
 
 HEAD_BYTES = 4096  # of a stream, before its format is told: longer than the headers in use
+BUFFER_BYTES = (
+    2**21
+)  # above any block of a reader: else Python waits for more before it hands out what it has
 SensorSize = tuple[int, int]
 AnySource = str | Path | BinaryIO
 
@@ -149,7 +152,7 @@ def _open_file(path: Path, how: HowToRead) -> Opened:
 
 
 def _open_live(name: str, live: LiveBytes, how: HowToRead) -> Opened:
-    file = io.BufferedReader(_WithHead(live, HEAD_BYTES), 2**16)
+    file = io.BufferedReader(_WithHead(live, HEAD_BYTES), BUFFER_BYTES)
     format = how.format or detect_format(file.peek(), None)
     kind: Any = READERS[format]
     if not issubclass(kind, RecordReader):
