@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,19 +55,16 @@ def test_exit_codes(run, tmp_path, capsys):
         assert left.value.code == 2
 
 
-def start(run, *options: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
+    data = written(tmp_path, events()).read_bytes()
+    out = tmp_path / "labels.jsonl"
+    options = ["-", "--duration-ms", "20", "--json", "--out", str(out)]
+    process = subprocess.Popen(
         [sys.executable, "-m", "evlift", "predict", str(run), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-
-
-def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
-    data = written(tmp_path, events()).read_bytes()
-    out = tmp_path / "labels.jsonl"
-    process = start(run, "-", "--duration-ms", "20", "--json", "--out", str(out))
     process.stdin.write(data)
     process.stdin.flush()
     first = json.loads(process.stdout.readline())
@@ -75,6 +73,8 @@ def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
     process.send_signal(signal.SIGINT)
     rest, said = process.stdout.read(), process.stderr.read()
     assert process.wait(timeout=120) == 0, said
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
     summary = json.loads(said)["summary"]
     assert summary["ended"] == "stopped"
     assert summary["events"] == 4000
@@ -83,11 +83,15 @@ def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
     assert sum(row["events"] for row in rows) == 4000
 
 
-def test_a_reader_that_leaves_ends_it_quietly(run, tmp_path):
+def test_a_reader_that_leaves_ends_it_quietly(run, tmp_path, monkeypatch, capfd):
     path = written(tmp_path, events())
-    process = start(run, str(path), "--duration-ms", "0.01", "--json")
-    process.stdout.readline()
-    process.stdout.close()
-    said = process.stderr.read()
-    assert process.wait(timeout=120) == 1
-    assert said == b""
+    source, sink = os.pipe()
+    with os.fdopen(sink, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        os.close(source)
+        out = tmp_path / "labels.jsonl"
+        code = main(["predict", str(run), str(path), "--duration-ms", "10", "--json", "--out", str(out)])
+        monkeypatch.undo()
+    assert code == 1
+    assert capfd.readouterr().err == ""
+    assert not out.exists()
