@@ -52,7 +52,8 @@ def test_labels_in_json_lines_csv_and_parquet_are_the_same_rows(run, tmp_path):
 def test_masks_in_every_kind_of_file(mask_run, tmp_path):
     import pyarrow.parquet
 
-    recording = written(tmp_path, events(size=(68, 68)))
+    (tmp_path / "in").mkdir()
+    recording = written(tmp_path / "in", events(size=(68, 68)))
     found = evlift.predict(mask_run, recording, duration_us=50_000, unknown_below=0.1)
     table, lines, shares = (tmp_path / name for name in ("m.parquet", "m.jsonl", "m.csv"))
     made = write(found, tmp_path / "masks", table, lines, shares)
@@ -72,6 +73,8 @@ def test_masks_in_every_kind_of_file(mask_run, tmp_path):
     legend = json.loads((tmp_path / "masks" / "classes.json").read_text())
     assert [entry["class"] for entry in legend] == [*found.classes, "unknown"]
     assert "mask_runs" not in shares.read_text()
+    write(evlift.predict(mask_run, recording.parent, duration_us=200_000), tmp_path / "several")
+    assert sorted(p.name for p in (tmp_path / "several").iterdir()) == ["classes.json", pictures[0].name]
 
 
 def test_a_video_has_a_frame_a_window_with_events_and_text(run, mask_run, tmp_path):

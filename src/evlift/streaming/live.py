@@ -77,6 +77,8 @@ class PipeBytes(LiveBytes):
             self._fd = stream.fileno()
         if self._fd is not None:
             _widen(self._fd)
+            with contextlib.suppress(OSError, ValueError):  # what Python read ahead in a file is read again
+                os.lseek(self._fd, stream.tell(), os.SEEK_SET)
         self._poll = None
         if self._fd is not None and hasattr(select, "poll"):  # not on Windows, where ctrl-C interrupts a read
             self._poll = select.poll()

@@ -229,7 +229,7 @@ class MaskFolder(Output):
 
     def __init__(self, path: Path, predictions: Predictions, *, all_probabilities: bool) -> None:
         super().__init__(path, predictions, all_probabilities=all_probabilities)
-        self._palette = palette()
+        self._palette, self._several = palette(), predictions.several
         names = dict(enumerate(predictions.classes)) | {UNKNOWN_PIXEL: UNKNOWN}
         legend = [
             {"index": i, "class": name, "colour": self._palette[i].tolist()} for i, name in names.items()
@@ -244,13 +244,12 @@ class MaskFolder(Output):
             raise TypeError(f"Expected a mask, but got {type(prediction).__name__}.")
         picture = Image.fromarray(np.ascontiguousarray(prediction.mask))
         picture.putpalette(self._palette.tobytes())
-        with atomic_path(self.path / mask_name(prediction)) as part:
+        with atomic_path(self.path / mask_name(prediction, self._several)) as part:
             picture.save(part, format="PNG")
 
 
-def mask_name(prediction: MaskPrediction) -> Path:
-    """Where in the folder a mask goes: recordings of a folder keep their place in it."""
+def mask_name(prediction: MaskPrediction, several: bool) -> Path:
+    """Where in the folder a mask goes; `several` recordings, of a folder, keep their place in that."""
     recording = Path(prediction.recording)
-    stem = recording.stem if recording.is_absolute() else recording.with_suffix("")
-    parts = [part for part in Path(stem).parts if part not in ("..", ".")]
-    return Path(*parts[:-1], f"{parts[-1]}_{prediction.start_us:012d}.png")
+    folder = recording.parent if several else Path()
+    return folder / f"{recording.stem}_{prediction.start_us:012d}.png"

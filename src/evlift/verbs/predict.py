@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
@@ -180,18 +180,17 @@ def _quiet_pipe() -> Iterator[Any]:
 @contextmanager
 def _first_interrupt_ends(found: Predictions) -> Iterator[None]:
     """Ctrl-C and SIGTERM end an endless source, whose predictions so far are whole; a second one breaks off."""
-    if not found.endless or threading.current_thread() is not threading.main_thread():
-        with nullcontext():
-            yield
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers nowhere else
+        yield
         return
+    asked = threading.Event()
 
     def handle(number: int, frame: object) -> None:
-        if handle.asked:  # type: ignore[attr-defined]
+        if asked.is_set() or not found.endless:
             raise KeyboardInterrupt
-        handle.asked = True  # type: ignore[attr-defined]
+        asked.set()
         found.stop()
 
-    handle.asked = False  # type: ignore[attr-defined]
     kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
