@@ -7,7 +7,7 @@ BENCH = .venv-bench
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-digits clean
+.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-stream bench-digits clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -42,6 +42,10 @@ bench-simulate: $(VENV)/installed
 
 bench-neurons: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/neurons.py
+
+bench-stream: $(VENV)/installed
+	$(BIN)/python benchmarks/stream.py speed
+	$(BIN)/python benchmarks/stream.py soak
 
 bench-digits: $(VENV)/installed
 	$(BIN)/python benchmarks/digits.py run --out runs/digits

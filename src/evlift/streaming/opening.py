@@ -8,7 +8,7 @@ from typing import Any
 
 from evlift.errors import ConfigError
 
-EXPORTED = (".onnx", ".pt2")
+EXPORTED = (".onnx", ".pt2", ".nir")
 
 
 def open_predictor(path: str | Path) -> Any:
@@ -20,7 +20,7 @@ def open_predictor(path: str | Path) -> Any:
         torch.Size([1, 6, 10])
 
     Args:
-        path: folder of a finished run, or a network that was exported to .onnx or .pt2.
+        path: folder of a finished run, or a network that was exported to .onnx, .pt2 or .nir.
 
     Raises:
         DataError: no such run.

@@ -85,7 +85,7 @@ def predict(
         ...     print(found.start_us, found.label, found.confidence)
 
     Args:
-        run: folder of a finished run, or an exported network (.onnx, .pt2).
+        run: folder of a finished run, or an exported network (.onnx, .pt2, .nir).
         source: a file in any readable format, a folder (every recording below it, by name), "-" for standard input,
             or a binary stream.
         duration_us, n_events: cut into windows of this length. Default: a recording is one window, which is held in
