@@ -10,7 +10,7 @@ TORCH = torch torchvision
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	chromium chromium-driver >/dev/null
 
-.PHONY: demo test test-browser lint format docs wheel fuzz fuzz-coverage bench-events bench-simulate bench-neurons bench-export clean
+.PHONY: demo test test-browser lint format docs wheel fuzz fuzz-coverage bench-events bench-simulate bench-neurons bench-export bench-stream clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -59,12 +59,16 @@ bench-neurons: $(BENCH)/installed
 bench-export: $(VENV)/installed
 	$(BIN)/python benchmarks/export.py
 
+bench-stream: $(VENV)/installed
+	$(BIN)/python benchmarks/stream.py speed
+	$(BIN)/python benchmarks/stream.py soak
+
 # the mark depends on what decides the installation, so that a changed dependency installs again
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) $(TORCH)
-	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,tensorboard,onnx,nir,tune]' --group dev
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[demo,parquet,tensorboard,onnx,nir,tune]' --group dev
 	touch $@
 
 # the peers of the benchmarks live in an environment of their own, on top of the first

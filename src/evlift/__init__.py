@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evlift.api import evaluate, predict, train
+    from evlift.api import evaluate, train
     from evlift.assembly import open_run
     from evlift.config import parse_recipe
     from evlift.datasets.pack import write_shards
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from evlift.models import create_model
     from evlift.report import write_report
     from evlift.representations import create_representation
+    from evlift.streaming import predict
     from evlift.viewer import open_viewer
 
 _HOMES = {
-    "evlift.api": ("evaluate", "predict", "train"),
+    "evlift.api": ("evaluate", "train"),
     "evlift.assembly": ("open_run",),
     "evlift.config": ("parse_recipe",),
     "evlift.datasets.pack": ("write_shards",),
@@ -43,6 +44,7 @@ _HOMES = {
     "evlift.report": ("write_report",),
     "evlift.representations": ("create_representation",),
     "evlift.viewer": ("open_viewer",),
+    "evlift.streaming": ("predict",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 

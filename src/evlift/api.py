@@ -1,10 +1,8 @@
-"""The verbs in Python: train, evaluate, predict. The command line calls these."""
+"""The verbs in Python: train and evaluate; `evlift.streaming` has predict. The command line calls these."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +15,9 @@ from evlift.assembly import (
     open_run,
     reads_pictures,
 )
-from evlift.config import Recipe, check_range, parse_recipe
+from evlift.config import Recipe, parse_recipe
 from evlift.engine.run import Run
-from evlift.errors import ConfigError, DataError
+from evlift.errors import ConfigError
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from evlift.datasets.transfer import Feeder
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
     from evlift.engine.train import Report
-    from evlift.events import Reader
     from evlift.models.cost import Cost
 
 SourceOfRecipe = Recipe | Mapping[str, Any] | str | Path
@@ -145,87 +142,3 @@ def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -
     if clips is None:
         raise ValueError(f"Expected a split of recordings or pictures, but got '{split}'.")
     return measure_cost(trained.network, clips)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says about one window.
-
-    Args:
-        start_us, stop_us: of the window; for whole recordings and windows by count, of its events.
-        events: number of events in it.
-        label: most probable class; `index` its number.
-        confidence: softmax probability of that class, of the mean logit over T.
-    """
-
-    start_us: int
-    stop_us: int
-    events: int
-    label: str
-    index: int
-    confidence: float
-
-
-def predict(
-    folder: str | Path,
-    recording: str | Path,
-    *,
-    duration_us: int | None = None,
-    n_events: int | None = None,
-    format: str | None = None,
-) -> Iterator[Prediction]:
-    """Labels of a recording, window by window, in constant memory.
-
-    Args:
-        folder: a finished run.
-        recording: a file in any readable format.
-        duration_us, n_events: cut into windows of this length; default: the whole recording is one window.
-            Recordings of another sensor are scaled to the one that the network was trained for.
-        format: of the file, where it cannot be told from its content.
-
-    Raises:
-        DataError: no such run, or a recording without events.
-        ConfigError: a window length under 1, or a network that gives no class a window.
-    """
-    import numpy as np
-    import torch
-
-    from evlift.datasets.transfer import Encoder
-    from evlift.events.filters import resize
-
-    for name, length in (("duration_us", duration_us), ("n_events", n_events)):
-        if length is not None:
-            check_range(name, length, 1)
-    trained = open_run(folder)
-    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
-        raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
-    height, width = trained.record["sensor_size"]
-    encoder = Encoder(trained.recipe.input, (height, width), trained.record["count_scale"])
-    reader = _reader_for(recording, (height, width), format)
-    whole = duration_us is None and n_events is None
-    windows = iter([reader.read()]) if whole else reader.windows(duration_us=duration_us, n_events=n_events)
-    first = next(windows, None)
-    if first is None or not len(first):
-        raise DataError(f"Expected events in {recording}, but it has none.")
-    for number, stream in enumerate(itertools.chain([first], windows)):
-        adapted = stream if stream.sensor_size == (height, width) else resize(stream, height, width)
-        clip = encoder.events(adapted, np.random.default_rng(0), augment=False, window="full")
-        with torch.no_grad():
-            scores = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]
-        index = int(scores.argmax())
-        if duration_us is None:
-            start, stop = int(stream.t[0]), int(stream.t[-1]) + 1
-        else:
-            start = int(first.t[0]) + number * duration_us
-            stop = start + duration_us
-        yield Prediction(start, stop, len(stream), trained.classes[index], index, float(scores[index]))
-
-
-def _reader_for(recording: str | Path, sensor_size: tuple[int, int], format: str | None) -> Reader:
-    """A reader that takes the network's sensor for one that the file does not state, if its events fit on it."""
-    from evlift.events import open_reader
-
-    reader = open_reader(recording, format=format)
-    guessed = any("sensor" in what for what in reader.detected)
-    fits = all(a <= b for a, b in zip(reader.sensor_size, sensor_size, strict=True))
-    return open_reader(recording, format=format, sensor_size=sensor_size) if guessed and fits else reader

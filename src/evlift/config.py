@@ -28,6 +28,7 @@ SKIPPED: dict[str, set[str | int]] = {  # what evlift fills in itself
 }
 UNDECISIVE = (
     ("input", "cache"),
+    ("input", "keep_state"),
     ("train", "tensorboard"),
     ("train", "log_every"),
     ("train", "checkpoint_every"),
@@ -65,6 +66,7 @@ class InputOptions:
         zoom: training sequences grow or shrink by at most this share.
         drop: at most this share of the training events is dropped at random.
         cache: folder for encoded evaluation sequences, keyed by content and recipe; null keeps none.
+        keep_state: at prediction on a stream, potentials of spiking neurons go on from window to window.
     """
 
     steps: int = 10
@@ -88,6 +90,7 @@ class InputOptions:
     zoom: float = 0.0
     drop: float = 0.0
     cache: str | None = None
+    keep_state: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("size", min(self.size))):

@@ -280,6 +280,7 @@ class Trainer:
             "seed": self.options.seed,
             "classes": list(task.classes),
             "sensor_size": list(task.sensor_size),
+            "duration_us": task.duration_us,
             "split": task.split,
             "data": task.describe(),
             "selected_on": "last step" if self.options.keep == "last" else selection_split(self.method),

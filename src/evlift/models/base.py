@@ -101,6 +101,7 @@ class SpikingNet(nn.Module, ABC):
         analogue: names of the layers whose input is not spikes; they cost multiplications.
         two_heads: the network has an image head beside the event head.
         task: "recognition", a class a clip, or "segmentation", a class a pixel.
+        keeps_state: a clip may go on from the state that the clip before it left.
 
     Example:
         >>> net = create_model("vgg-snn", classes=10, width=0.25, input_size=34)
@@ -127,6 +128,7 @@ class SpikingNet(nn.Module, ABC):
     analogue: ClassVar[tuple[str, ...]] = ()
     two_heads: ClassVar[bool] = True
     task: ClassVar[str] = "recognition"
+    keeps_state: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -28,14 +28,16 @@ def milliseconds(text: str) -> int:
     return round(value * 1000)
 
 
-def open_console() -> Console:
-    """Where progress and tables go."""
+def open_console(*, stderr: bool = False) -> Console:
+    """Where progress and tables go; `stderr` where programs read standard output."""
     from rich.console import Console
 
-    return Console(stderr=False, highlight=False)
+    return Console(stderr=stderr, highlight=False)
 
 
-def print_table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(
+    title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]], console: Console | None = None
+) -> None:
     """Print a table of strings; no header where all its names are empty."""
     from rich.table import Table
 
@@ -44,4 +46,4 @@ def print_table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, .
         table.add_column(name)
     for row in rows:
         table.add_row(*row)
-    open_console().print(table)
+    (console or open_console()).print(table)

@@ -4,41 +4,216 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from evlift.verbs.common import count, milliseconds
+from evlift.errors import DataError
+from evlift.verbs.common import count, milliseconds, open_console, print_table
+from evlift.verbs.simulate import size
 
-TEXT = "Label a recording."
-EXAMPLE = "evlift predict runs/a recording.bin --duration-ms 100"
+if TYPE_CHECKING:
+    from evlift.streaming import MaskPrediction, Prediction, Predictions
+    from evlift.streaming.summary import Summary
+
+TEXT = "Label recordings, or segment them: files, folders, pipes and files that are still being written."
+EXAMPLE = "evlift predict runs/a recording.raw --duration-ms 100 --out labels.jsonl --out overlay.mp4"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    parser.add_argument("folder", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("recording", help="a file in any readable format")
+    parser.add_argument(
+        "folder", metavar="RUN", help="folder of a finished run, or an exported .onnx, .pt2 or .nir"
+    )
+    parser.add_argument(
+        "recording", help="a file in any readable format, a folder of them, or - for standard input"
+    )
+    _add_windows(parser)
+    parser.add_argument("--format", help="of the recordings, where it cannot be told from their content")
+    parser.add_argument(
+        "--sensor", type=size, metavar="HxW", help="of the recordings; default: what they state"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="the file is still being written: wait for more"
+    )
+    parser.add_argument(
+        "--idle-s",
+        type=seconds,
+        default=10.0,
+        help="seconds without growth that end --follow (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--unknown-below",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="say `unknown` for less probable classes",
+    )
+    parser.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="write .jsonl, .csv, .parquet or an overlay .mp4, or PNG masks to a folder; may be given again",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON lines; the summary goes to standard error"
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="those of every class, in JSON and files"
+    )
+
+
+def _add_windows(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--duration-ms", type=milliseconds, help="window length; default: the whole recording"
+        "--duration-ms",
+        type=milliseconds,
+        help="window length; default: the whole recording, 100 ms of an endless one, and for masks as in training",
     )
     length.add_argument("--events", type=count, help="events a window")
-    parser.add_argument("--format", help="of the file, where it cannot be told from its content")
-    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    parser.add_argument(
+        "--overlap",
+        type=share,
+        default=0.0,
+        help="share of a window that the next one sees again, such as 0.5",
+    )
+    parser.add_argument(
+        "--keep-state",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="potentials of spiking neurons go on from window to window (default: what the recipe says)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Do what the options say."""
-    from dataclasses import asdict
+    from evlift.streaming import predict
+    from evlift.streaming.outputs import open_outputs
 
-    from evlift.api import predict
-
-    for found in predict(
+    found = predict(
         options.folder,
         options.recording,
         duration_us=options.duration_ms,
         n_events=options.events,
+        overlap=options.overlap,
         format=options.format,
+        sensor_size=options.sensor,
+        follow=options.follow,
+        idle_s=options.idle_s,
+        keep_state=options.keep_state,
+        unknown_below=options.unknown_below,
+    )
+    with (
+        open_outputs(options.out, found, all_probabilities=options.probabilities) as outputs,
+        _first_interrupt_ends(found),
+        _printer(options, found) as say,
     ):
+        for prediction in found:
+            for output in outputs:
+                output.write(prediction)
+            say(prediction)
+    _report(found.summary, options)
+
+
+def _report(summary: Summary, options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps({"summary": summary.to_dict()}), file=sys.stderr)
+    else:
+        print_table("summary", ("", ""), summary.rows(), open_console(stderr=True))
+        for path in options.out:
+            print(f"Written: {path}", file=sys.stderr)
+    if summary.failed:
+        names = ", ".join(name for name, _ in summary.failed[:5])
+        raise DataError(
+            f"{len(summary.failed)} recordings could not be read ({names}); the others are done. See the warnings."
+        )
+
+
+@contextmanager
+def _printer(
+    options: argparse.Namespace, found: Predictions
+) -> Iterator[Callable[[Prediction | MaskPrediction], None]]:
+    """What shows each prediction: JSON lines, lines of a table, or a progress bar where files are written."""
+    from evlift.progress import work_bar
+
+    with _quiet_pipe():
         if options.json:
-            print(json.dumps(asdict(found)), flush=True)
-        else:
-            span = f"{found.start_us / 1e3:10.1f} to {found.stop_us / 1e3:.1f} ms"
-            print(f"{span}  {found.events:8d} events  {found.label}  {found.confidence:.3f}", flush=True)
+            yield lambda one: print(
+                json.dumps(one.row(all_probabilities=options.probabilities), ensure_ascii=False), flush=True
+            )
+            return
+        if not options.out:
+            line = _line_of_folder if found.several else _line
+            print(
+                f"{'from':>12} {'to':>12} ms {'events':>10}  {'conf.':>5}  {'recording, ' * found.several}label"
+            )
+            yield lambda one: print(line(one), flush=True)
+            return
+        with work_bar(open_console(stderr=True), "predict", "windows") as report:
+            yield lambda one: report(found.summary.windows + 1, None)
+
+
+def _line(found: Prediction | MaskPrediction) -> str:
+    span = f"{found.start_us / 1e3:12.1f} {found.stop_us / 1e3:12.1f}   "
+    return f"{span} {found.events:10d}  {found.confidence:5.3f}  {found.said}"
+
+
+def _line_of_folder(found: Prediction | MaskPrediction) -> str:
+    return _line(found).removesuffix(found.said) + f"{found.recording}, {found.said}"
+
+
+@contextmanager
+def _quiet_pipe() -> Iterator[Any]:
+    """When nobody reads what is printed any more, leave nothing that Python would try to print at its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+@contextmanager
+def _first_interrupt_ends(found: Predictions) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end an endless source, whose predictions so far are whole; a second one breaks off."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers nowhere else
+        yield
+        return
+    asked = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if asked.is_set() or not found.endless:
+            raise KeyboardInterrupt
+        asked.set()
+        found.stop()
+
+    kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, 0, 1)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds of at least 0.001."""
+    return _number(text, 1e-3, 1e9)
+
+
+def _number(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"expected a number from {low:g} to {high:g}, but got {text}")
+    return value

@@ -164,12 +164,16 @@ class Reader(ABC):
             FormatError: a gap of more than a million empty windows, as a broken time stamp makes it.
         """
         return windows_of(
-            (self._stream(chunk) for chunk in self._ordered(start_us, stop_us)),
+            self.pieces(start_us, stop_us),
             duration_us=duration_us,
             n_events=n_events,
             stride=stride,
             drop_last=drop_last,
         )
+
+    def pieces(self, start_us: int | None = None, stop_us: int | None = None) -> Iterator[EventStream]:
+        """Consecutive streams of bounded size in the order of time, of which :meth:`windows` cuts windows."""
+        return (self._stream(chunk) for chunk in self._ordered(start_us, stop_us))
 
     @property
     def name(self) -> str:
