@@ -40,7 +40,8 @@ def test_a_recording_is_predicted_as_evaluation_does_in_any_format(run, recordin
     path = tmp_path / f"a.{suffix}"
     evlift.write_events(path, recording)
     judged = evlift.evaluate(run)
-    scores = np.exp(judged.logits[0].mean(0))
+    temperature = evlift.open_run(run).record["temperature"]
+    scores = np.exp(judged.logits[0].mean(0) / temperature)
     (found,) = evlift.predict(run, path)
     assert found.index == judged.predicted[0]
     assert found.confidence == pytest.approx(scores.max() / scores.sum(), abs=1e-5)
