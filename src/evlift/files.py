@@ -45,6 +45,12 @@ def write_json(path: Path | str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def sweep(folder: Path) -> None:
+    """Delete what writers that were killed left beside the files of a folder in which nobody else writes."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
     """Have the file's bytes on disk before its name is, so that a power cut leaves the old file or the new one."""
     with open(path, "rb") as file:

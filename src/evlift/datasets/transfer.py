@@ -261,19 +261,24 @@ class Feeder:
                     f"No source picture for the classes {names}: pairing by category needs one of each."
                 )
 
-    def batch(self, step: int, *, pictures_only: bool = False) -> Batch:
-        """The batch of training step `step`; `pictures_only` leaves out all but `picture` and `image_target`."""
-        positions = step * self.batch_size + np.arange(self.batch_size)
+    def batch(self, step: int, *, rows: range | None = None, pictures_only: bool = False) -> Batch:
+        """The batch of training step `step`, or some `rows` of it.
+
+        `pictures_only` leaves out all but `picture` and `image_target`.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        positions = step * self.batch_size + np.array(rows)
         parts: dict[str, Any] = {}
         recordings = None
         if self.method.uses_events and not pictures_only:
             recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
-            parts |= self._event_side(recordings, step)
+            parts |= self._event_side(recordings, step, rows)
         if self.method.uses_images or self.method.uses_pictures:
-            parts |= self._image_side(positions, recordings, step, pictures_only)
+            generators = [generator(self.seed, step, row, 2) for row in rows]
+            parts |= self._image_side(positions, recordings, generators, pictures_only)
         return Batch(**parts)
 
-    def _event_side(self, chosen: NDArray[np.int64], step: int) -> dict[str, Any]:
+    def _event_side(self, chosen: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
         frames = [
             self.encoder.events(
                 self._train[index],
@@ -281,7 +286,7 @@ class Feeder:
                 augment=True,
                 window=self.options.window,
             )
-            for row, index in enumerate(chosen)
+            for row, index in zip(rows, chosen, strict=True)
         ]
         parts: dict[str, Any] = {"events": torch.stack(frames)}  # [B, T, 2, H, W]
         if self.method.uses_event_labels:
@@ -292,10 +297,9 @@ class Feeder:
         self,
         positions: NDArray[np.int64],
         recordings: NDArray[np.int64] | None,
-        step: int,
+        generators: list[np.random.Generator],
         pictures_only: bool,
     ) -> dict[str, Any]:
-        generators = [generator(self.seed, step, row, 2) for row in range(self.batch_size)]
         if self.method.pairing == "category" and recordings is not None:
             pools = (self._by_class[c] for c in self._train_targets[recordings])
             chosen = np.array([rng.choice(pool) for rng, pool in zip(generators, pools, strict=True)])

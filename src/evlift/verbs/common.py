@@ -28,11 +28,11 @@ def milliseconds(text: str) -> int:
     return round(value * 1000)
 
 
-def open_console() -> Console:
+def open_console(*, quiet: bool = False) -> Console:
     """Where progress and tables go."""
     from rich.console import Console
 
-    return Console(stderr=False, highlight=False)
+    return Console(stderr=False, highlight=False, quiet=quiet)
 
 
 def print_table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
