@@ -12,7 +12,7 @@ from typing import Any
 
 from evlift.engine.distributed import join
 
-PATIENCE = 60.0  # seconds; a crew that takes longer hangs
+PATIENCE = 600.0  # seconds; a crew that takes longer hangs, however busy the machine is
 
 
 def fork(work: Callable[..., Any], *given: Any, size: int = 2) -> list[Any]:

@@ -10,6 +10,7 @@ import atexit
 import functools
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -155,7 +156,9 @@ class Crew:
             yield
         except RuntimeError as error:
             self._lost = True
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).partition(". ")[0][
+                :200
+            ]  # less torch's source file
             raise LostProcessError(
                 f"Another process of this training is gone ({reason}). Give the same command again: it goes on from "
                 "the last checkpoint."

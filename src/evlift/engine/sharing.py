@@ -177,8 +177,14 @@ def gather_batch(own: Batch, crew: Crew, count: int) -> Batch:
     everywhere = (
         crew.gather(here, crew.size).all(0).tolist()
     )  # as in one process, a part that any row lacks is none
-    kept = (name for name, has in zip(found, everywhere, strict=True) if has)
-    parts: dict[str, Any] = {name: crew.gather(found[name], count) for name in kept}
+    kept = {name: part for (name, part), has in zip(found.items(), everywhere, strict=True) if has}
+    rows = [part.flatten(1) if part.ndim > 1 else part[:, None] for part in kept.values()]
+    bytes_of = [row.contiguous().view(torch.uint8) for row in rows]  # one exchange for numbers of every type
+    whole = crew.gather(torch.cat(bytes_of, 1), count).split([row.shape[1] for row in bytes_of], 1)
+    parts: dict[str, Any] = {
+        name: piece.contiguous().view(part.dtype).view(count, *part.shape[1:])
+        for (name, part), piece in zip(kept.items(), whole, strict=True)
+    }
     return Batch(**parts)
 
 

@@ -217,10 +217,10 @@ class Trainer:
             try:
                 rows = self.crew.rows(count)
                 return self.feeder.batch(step, rows=rows, pictures_only=phase.pictures_only)
-            except OSError as error:
+            except (OSError, EvliftError) as error:
                 raise DataError(
-                    f"Expected the data to stay where they are during the training, but at step {step}: {error}. "
-                    "Restore them and give the same command again: it goes on from there."
+                    f"The data of step {step} can no longer be read: {str(error).rstrip('.')}. Restore them and give "
+                    "the same command again: it goes on from there."
                 ) from error
 
         return gather_batch(self.crew.together(feed).to(self.fabric.device), self.crew, count)
