@@ -7,7 +7,7 @@ BENCH = .venv-bench
 CONSTRAINTS = -c constraints.txt
 TORCH = torch torchvision
 
-.PHONY: demo test lint format docs wheel fuzz bench-events bench-simulate bench-neurons bench-digits clean
+.PHONY: demo test lint format docs wheel fuzz soak bench-scale bench-events bench-simulate bench-neurons bench-digits clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -32,6 +32,13 @@ wheel: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	EVLIFT_FUZZ=10000 $(BIN)/python -m pytest -q tests/events/test_fuzz.py
+
+soak: $(VENV)/installed
+	$(BIN)/python benchmarks/soak_training.py train --kills 50
+
+bench-scale: $(VENV)/installed
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/shared_curves.py
 
 bench-events: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/represent.py

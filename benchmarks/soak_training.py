@@ -26,13 +26,13 @@ from typing import Any
 RECIPE: dict[str, Any] = {
     "data": {"name": "simulated-digits", "labels_per_class": 2, "recordings": 100},
     "input": {"steps": 3, "encoding": "constant"},
-    "model": {"name": "convnet", "width": 0.25},
+    "model": {"name": "convnet", "width": 0.1},
     "method": {"name": "evdistill", "averaged": 1.0, "generator_width": 4},
     "train": {
-        "steps": 120,
-        "batch_size": 16,
-        "eval_every": 20,
-        "checkpoint_every": 5,
+        "steps": 60,
+        "batch_size": 8,
+        "eval_every": 10,
+        "checkpoint_every": 3,
         "log_every": 1,
         "ema": 0.9,
         "precision": "32-true",
@@ -210,8 +210,8 @@ def main() -> None:
             seed=options.seed,
         )
     print(
-        f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, {tally.ended + 1} works ended in spite of them; "
-        f"every file was whole after each, {tally.leftovers} unfinished parts lay beside them and were swept; the "
+        f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, {tally.ended + 1} works ended in spite of "
+        f"them; every file was whole after each, {tally.leftovers} unfinished parts lay beside them and were swept; the "
         "results are that of the undisturbed run, bit for bit"
     )
 

@@ -104,4 +104,5 @@ folder is resumed, with the result of an unbroken one.
 examples:
   evlift train tmkt-digits
   evlift train recipes/tmkt-digits.yaml --method.r_m 0.3 --train.steps 500
-  evlift train tmkt-digits --help"""
+  evlift train tmkt-digits --help
+  torchrun --nproc-per-node 2 -m evlift train tmkt-digits       the same on two processes, or two GPUs"""
