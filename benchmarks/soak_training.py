@@ -23,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evlift import api, assembly
+from evlift.config import parse_recipe
+
 RECIPE: dict[str, Any] = {
     "data": {"name": "simulated-digits", "labels_per_class": 2, "recordings": 100},
     "input": {"steps": 3, "encoding": "constant"},
@@ -69,10 +72,12 @@ class Tally:
 
 
 def training(out: Path) -> list[str]:
-    """`evlift train` of a GAN-like method, which has the most state."""
+    """`evlift train` of a GAN-like method, which has the most state; its data are made once and inherited."""
     recipe = out.parent / "recipe.json"
     if not recipe.exists():
         recipe.write_text(json.dumps(RECIPE))
+        task = assembly.create_task(parse_recipe(RECIPE))
+        api.create_task = lambda recipe: task
     return ["train", str(recipe), "--out", str(out)]
 
 
@@ -146,7 +151,7 @@ def soak(work: Work, folder: Path, *, kills: int, minutes: float, seed: int) -> 
     print(f"undisturbed: {length:.1f} s, digest {expected[:16]}", flush=True)
     while tally.kills < kills and time.monotonic() - started < 60 * minutes:
         process = _start(work, out)
-        process.join(draw.uniform(0.0, 0.3) * length)
+        process.join(draw.uniform(0.0, 0.5) * length)
         if process.is_alive():
             process.kill()
             process.join()
@@ -210,9 +215,9 @@ def main() -> None:
             seed=options.seed,
         )
     print(
-        f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, {tally.ended + 1} works ended in spite of "
-        f"them; every file was whole after each, {tally.leftovers} unfinished parts lay beside them and were swept; the "
-        "results are that of the undisturbed run, bit for bit"
+        f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, every file whole after each, {tally.leftovers} "
+        f"unfinished parts beside them, which were swept; {tally.ended + 1} works ended in spite of them, each with "
+        "the result of the undisturbed one, bit for bit"
     )
 
 

@@ -268,11 +268,9 @@ class _Normalised(torch.autograd.Function):
     """(x - mean) · scale · weight + bias; its gradient goes through mean and scale, sums over all processes."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Any, bias: Any, mean: Tensor, scale: Tensor, *more: Any
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *more: Any) -> Tensor:
         """[n, C, ...] → the same shape and type."""
-        ctx.count, ctx.crew = more
+        weight, bias, mean, scale, ctx.count, ctx.crew = more
         gain = scale if weight is None else scale * weight
         ctx.save_for_backward(x, mean, scale, gain)
         shift = -mean * gain if bias is None else bias - mean * gain
