@@ -2,8 +2,9 @@
 
     python benchmarks/shared_curves.py [--steps 50] [METHOD ...]
 
-Each method trains a tiny recipe in float32: by one process, by two, and by one whose first weights differ
-by a part in ten million, in three ways of which the worst counts. Differences are relative to the first loss, the largest of the first 5 steps and of all.
+Each method trains a tiny recipe in float32: by one process, by two, and by one whose first weights differ by a part
+in ten million, in three ways of which the worst counts. Differences are relative to the first loss, the largest of the
+first 5 steps and of all.
 """
 
 from __future__ import annotations

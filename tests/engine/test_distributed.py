@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from evlift.engine.checkpoint import load_resume
 from evlift.engine.distributed import Crew, join
 from evlift.engine.launch import check_shareable
 from evlift.engine.logs import read_log
+from evlift.engine.run import Run
 from evlift.engine.sharing import (
     Gather,
     SharedStatistics,
@@ -254,7 +256,17 @@ def test_the_loss_curve_of_one_process(tmp_path, monkeypatch, method, plain):
     assert two == pytest.approx(one, abs=1e-4)
     files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
     assert files[0] == files[1]
-    assert evlift.engine.run.Run(tmp_path / "two").read_record()["processes"] == 2
+    assert Run(tmp_path / "two").read_record()["processes"] == 2
+
+
+def test_torchrun_starts_what_the_documentation_says(tmp_path):
+    write_text(tmp_path / "tiny.yaml", parse_recipe(tiny(train={"steps": 2})).to_yaml())
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = ["-m", "evlift", "train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
+    ended = subprocess.run([*launcher, *command], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("on 2 processes") == ended.stdout.count("Next: evlift evaluate") == 1
+    assert Run(tmp_path / "run").read_record()["processes"] == 2
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
