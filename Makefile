@@ -10,7 +10,7 @@ TORCH = torch torchvision
 APT = apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	chromium chromium-driver >/dev/null
 
-.PHONY: demo test test-browser lint format docs wheel fuzz fuzz-coverage bench-events bench-simulate bench-neurons bench-export bench-stream clean
+.PHONY: demo test test-browser lint format docs wheel fuzz fuzz-coverage soak bench-scale bench-events bench-simulate bench-neurons bench-export bench-stream clean
 
 demo: $(VENV)/installed
 	$(BIN)/evlift demo
@@ -45,6 +45,13 @@ fuzz: $(VENV)/installed
 # SECONDS for each reader, READERS="evt3 dsec" for some of them
 fuzz-coverage: $(FUZZ)/installed
 	$(FUZZ)/bin/python tests/events/fuzz_coverage.py --seconds $(or $(SECONDS),600) $(READERS)
+
+soak: $(VENV)/installed
+	$(BIN)/python benchmarks/soak_training.py train --kills 50
+
+bench-scale: $(VENV)/installed
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/shared_curves.py
 
 bench-events: $(BENCH)/installed
 	$(BENCH)/bin/python benchmarks/represent.py

@@ -116,7 +116,7 @@ def test_a_stopped_training_says_so_and_goes_on_where_it_stopped(tmp_path, numbe
     time.sleep(0.2)  # into the loop, past the first report
     process.send_signal(number)
     said = process.communicate(timeout=120)[1].strip().splitlines()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     step = load_resume(tmp_path / "run" / "last.ckpt")["state"]["step"]
     assert said == [f"evlift: stopped after step {step} of 5000; the same command goes on from there"]
 

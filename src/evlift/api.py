@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evlift.datasets.base import Batch
     from evlift.datasets.task import TransferTask
     from evlift.datasets.transfer import Feeder
+    from evlift.engine.distributed import Crew
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
     from evlift.engine.train import Report
     from evlift.models.cost import Cost
@@ -55,18 +56,31 @@ def train(
     """
     from evlift.engine.train import Trainer
 
+    crew = processes()
     wanted = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe, flags)
     folder = Path(out) if out is not None else default_folder(wanted)
-    import torch
 
-    torch.manual_seed(wanted.train.seed)
-    task = create_task(wanted)
-    method = build_method(wanted, task)
-    feeder = build_feeder(wanted, task, method)
-    if found is not None:
-        found(task)
-    Trainer(wanted, method, feeder, folder, report).train()
+    def prepare() -> Trainer:
+        import torch
+
+        torch.manual_seed(wanted.train.seed)
+        task = create_task(wanted)
+        method = build_method(wanted, task)
+        feeder = build_feeder(wanted, task, method)
+        if found is not None:
+            found(task)
+        return Trainer(wanted, method, feeder, folder, report)
+
+    crew.first(Run(folder).check_writable)
+    crew.together(prepare).train()
     return Run(folder)
+
+
+def processes() -> Crew:
+    """The processes that torchrun started, of which this is one: each calls :func:`train` with the same arguments."""
+    from evlift.engine.distributed import join
+
+    return join()
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -24,7 +24,8 @@ EPILOG = """examples:
   evlift convert in.raw out.h5                      another format; whole folders; shards
   evlift simulate pictures/ recordings/             what an event camera would have recorded
 
-Exit codes: 0 done, 1 failed, 2 wrong arguments. Documentation: docs/ in the source, or evlift VERB --help."""
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted, 143 terminated.
+Documentation: docs/ in the source, or evlift VERB --help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EvliftError, OSError) as error:
         return _complain(error, 1)
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", 130)
+        return _complain(error, getattr(error, "exit_code", 130))
     return 0
 
 
@@ -95,7 +96,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *rest: object
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"evlift: {error}", file=sys.stderr)
+    if not getattr(error, "said", False):  # by another process
+        print(f"evlift: {error or 'interrupted'}", file=sys.stderr)
     return code
 
 

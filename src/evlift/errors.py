@@ -5,6 +5,22 @@ class EvliftError(Exception):
     """Base class: the command line prints its message without a traceback and exits with 1."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work in good order.
+
+    Args:
+        message: what to say.
+        signal_number: SIGINT or SIGTERM; the command exits with 128 and that, 130 or 143.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message, signal_number)
+        self.exit_code = 128 + signal_number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class FormatError(EvliftError, ValueError):
     """A file or stream is not what its format says, or is of no known format."""
 

@@ -122,6 +122,12 @@ def _nodes(node: Any, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
+def sweep(folder: Path) -> None:
+    """Delete what writers that were killed left beside the files of a folder in which nobody else writes."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
 def _flush(path: Path) -> None:
     """Have the file's bytes on disk before its name is, so that a power cut leaves the old file or the new one."""
     with open(path, "rb") as file:

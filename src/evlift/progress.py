@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from evlift.errors import Stopped
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,9 +21,14 @@ class TrainingBar:
     """A progress bar with rate, time left and the latest scalars; gives the function to report to.
 
     Ctrl-C and SIGTERM stop a training after the running step, which leaves a checkpoint; a second one at once.
+
+    Args:
+        console: where the bar goes.
+        name: before it.
+        alone: started by hand; torchrun passes each signal on a second time, which then means no more than the first.
     """
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, *, alone: bool = True) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
@@ -35,7 +42,7 @@ class TrainingBar:
         )
         self._task = self._bar.add_task(name, total=None, rate="", said="")
         self._said: dict[str, float] = {}
-        self._training = self._stop = False
+        self._training, self._stop, self._alone = False, 0, alone
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Callable[[int, int, dict[str, float]], None]:
@@ -50,9 +57,9 @@ class TrainingBar:
             signal.signal(number, handler)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        if self._stop or not self._training:
-            raise KeyboardInterrupt
-        self._stop = True
+        if not self._training or (self._stop and self._alone):
+            raise Stopped("interrupted", number)
+        self._stop = number
 
     def _report(self, done: int, total: int, values: dict[str, float]) -> None:
         self._training = True
@@ -62,8 +69,8 @@ class TrainingBar:
         rate = f"{speed:.1f} steps/s" if speed else ""
         self._bar.update(self._task, completed=done, total=total, said=said, rate=rate)
         if self._stop and done < total:
-            raise KeyboardInterrupt(
-                f"stopped after step {done} of {total}; the same command goes on from there"
+            raise Stopped(
+                f"stopped after step {done} of {total}; the same command goes on from there", self._stop
             )
 
 

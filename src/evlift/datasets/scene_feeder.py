@@ -125,17 +125,22 @@ class SceneFeeder:
         """One item's content, from memory after the first time."""
         return self._kept.get((kind, index), partial(items.load, index))
 
-    def batch(self, step: int, *, pictures_only: bool = False) -> Batch:
-        """The batch of training step `step`; `pictures_only` leaves out all but `picture` and `image_target`."""
-        positions = step * self.batch_size + np.arange(self.batch_size)
+    def batch(self, step: int, *, rows: range | None = None, pictures_only: bool = False) -> Batch:
+        """The batch of training step `step`, or some `rows` of it.
+
+        `pictures_only` leaves out all but `picture` and `image_target`.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        positions = step * self.batch_size + np.array(rows)
         parts: dict[str, Any] = {}
         if self.method.uses_events and not pictures_only:
-            parts |= self._event_side(positions, step)
+            parts |= self._event_side(positions, step, rows)
         if self.method.uses_images or self.method.uses_pictures:
-            parts |= self._image_side(positions, step, self.method.uses_images and not pictures_only)
+            generators = [generator(self.seed, step, row, 2) for row in rows]
+            parts |= self._image_side(positions, generators, self.method.uses_images and not pictures_only)
         return Batch(**parts)
 
-    def _event_side(self, positions: NDArray[np.int64], step: int) -> dict[str, Any]:
+    def _event_side(self, positions: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
         chosen = epoch_order(positions, len(self._events), self.seed, stream=1)
         clips = [
             self.encoder.events(
@@ -144,7 +149,7 @@ class SceneFeeder:
                 augment=True,
                 frame=getattr(self.method, "uses_frames", False),
             )
-            for row, index in enumerate(chosen)
+            for row, index in zip(rows, chosen, strict=True)
         ]
         target = stacked(clips, "mask") if self.method.uses_event_labels else None
         return {
@@ -153,12 +158,14 @@ class SceneFeeder:
             "frame": stacked(clips, "picture"),
         }
 
-    def _image_side(self, positions: NDArray[np.int64], step: int, sequence: bool) -> dict[str, Any]:
+    def _image_side(
+        self, positions: NDArray[np.int64], generators: list[np.random.Generator], sequence: bool
+    ) -> dict[str, Any]:
         chosen = epoch_order(positions, len(self.task.source), self.seed, stream=2)
         epochs = positions // len(self.task.source)
         clips = [
-            self._image_row(int(index), int(epoch), generator(self.seed, step, row, 2), sequence)
-            for row, (index, epoch) in enumerate(zip(chosen, epochs, strict=True))
+            self._image_row(int(index), int(epoch), rng, sequence)
+            for index, epoch, rng in zip(chosen, epochs, generators, strict=True)
         ]
         return {
             "image": stacked(clips, "sequence"),  # [B, T, 2, H, W]

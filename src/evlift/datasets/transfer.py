@@ -284,61 +284,57 @@ class Feeder:
                     f"No source picture for the classes {names}: pairing by category needs one of each."
                 )
 
-    def batch(self, step: int, *, pictures_only: bool = False) -> Batch:
-        """The batch of training step `step`; `pictures_only` leaves out all but `picture` and `image_target`."""
-        positions = step * self.batch_size + np.arange(self.batch_size)
+    def batch(self, step: int, *, rows: range | None = None, pictures_only: bool = False) -> Batch:
+        """The batch of training step `step`, or some `rows` of it.
+
+        `pictures_only` leaves out all but `picture` and `image_target`.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        positions = step * self.batch_size + np.array(rows)
         parts: dict[str, Any] = {}
         recordings = None
         if self.method.uses_events and not pictures_only:
             recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
-            parts |= self._event_side(recordings, step)
+            parts |= self._event_side(recordings, step, rows)
             if self.method.semi_supervised:
-                parts |= self._labelled_side(step)
+                parts |= self._labelled_side(positions, step, rows)
         if self.method.uses_images or self.method.uses_pictures:
-            parts |= self._image_side(positions, recordings, step, pictures_only)
+            generators = [generator(self.seed, step, row, 2) for row in rows]
+            parts |= self._image_side(positions, recordings, generators, pictures_only)
         return Batch(**parts)
 
-    def _event_side(self, chosen: NDArray[np.int64], step: int) -> dict[str, Any]:
-        parts: dict[str, Any] = {"events": self._encoded([self._train[i] for i in chosen], step, stream=1)}
-        if self._labelled:
-            parts["event_target"] = torch.from_numpy(self._train_targets[chosen])
-        return parts
+    def _event_side(self, chosen: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
+        clips = self._encoded([self._train[i] for i in chosen], [(step, row, 1) for row in rows])
+        if not self._labelled:
+            return {"events": clips}
+        return {"events": clips, "event_target": torch.from_numpy(self._train_targets[chosen])}
+
+    def _labelled_side(self, positions: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
+        """As many labelled recordings as unlabelled ones."""
+        chosen = epoch_order(positions, len(self._few), self.seed, stream=4)
+        clips = self._encoded([self._few[i] for i in chosen], [(step, row, 4) for row in rows])
+        return {"labelled": clips, "event_target": torch.from_numpy(self.task.train.targets[chosen])}
 
     @cached_property
     def _few(self) -> list[EventStream]:
         """The labelled recordings of a method that reads unlabelled ones beside them."""
         return [self.task.train.load(i) for i in range(len(self.task.train))]
 
-    def _labelled_side(self, step: int) -> dict[str, Any]:
-        """A quarter as many labelled recordings as unlabelled ones."""
-        rows = max(1, self.batch_size // 4)
-        chosen = epoch_order(step * rows + np.arange(rows), len(self._few), self.seed, stream=4)
-        return {
-            "labelled": self._encoded([self._few[i] for i in chosen], step, stream=4),
-            "event_target": torch.from_numpy(self.task.train.targets[chosen]),
-        }
-
-    def _encoded(self, streams: list[EventStream], step: int, *, stream: int) -> Tensor:
-        """Augmented frames [B, T, 2, H, W]; row b draws from the generator of (seed, step, b, stream)."""
-        frames = [
-            self.encoder.events(
-                recording,
-                generator(self.seed, step, row, stream),
-                augment=True,
-                window=self.options.window,
-            )
-            for row, recording in enumerate(streams)
-        ]
-        return torch.stack(frames)
+    def _encoded(self, streams: list[EventStream], keys: list[tuple[int, ...]]) -> Tensor:
+        """Augmented frames [B, T, 2, H, W], each by the draws of its key."""
+        options: dict[str, Any] = {"augment": True, "window": self.options.window}
+        drawn = zip(streams, keys, strict=True)
+        return torch.stack(
+            [self.encoder.events(s, generator(self.seed, *key), **options) for s, key in drawn]
+        )
 
     def _image_side(
         self,
         positions: NDArray[np.int64],
         recordings: NDArray[np.int64] | None,
-        step: int,
+        generators: list[np.random.Generator],
         pictures_only: bool,
     ) -> dict[str, Any]:
-        generators = [generator(self.seed, step, row, 2) for row in range(self.batch_size)]
         if self.method.pairing == "category" and recordings is not None:
             pools = (self._by_class[c] for c in self._train_targets[recordings])
             chosen = np.array([rng.choice(pool) for rng, pool in zip(generators, pools, strict=True)])

@@ -56,6 +56,35 @@ def _written(path: Path) -> Iterator[Path]:
         ) from error
 
 
+class LastStep:
+    """What a failing step may have moved, as the last finished one left it: buffers, never weights.
+
+    Args:
+        module: whose weights only the optimiser moves.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._buffers = list(module.buffers())
+        self._kept = [buffer.clone() for buffer in self._buffers]
+        self._whole = True
+
+    def finished(self) -> None:
+        """The step is done: this is what to come back to."""
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
+        self._whole = True
+
+    def updating(self) -> None:
+        """Weights are about to move: there is nothing to come back to until the step has finished."""
+        self._whole = False
+
+    def restore(self) -> bool:
+        """Come back to the last finished step; False if weights were moving."""
+        if self._whole and self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)
+        return self._whole
+
+
 def load_resume(path: Path) -> dict[str, Any]:
     """Read resume state; nothing in the file is executed (``weights_only=True``).
 

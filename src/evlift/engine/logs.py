@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError
 from evlift.files import write_text
 from evlift.representations.picture import colour
 
@@ -38,11 +39,16 @@ class RunLog:
 
     def scalars(self, step: int, phase: str, split: str, values: dict[str, float]) -> None:
         """Add one row for every value; `step` counts finished optimiser steps of the whole run."""
-        for name, value in values.items():
-            self._writer.writerow([step, phase, split, name, repr(float(value))])
-            if self._board:
-                self._board.add_scalar(f"{split}/{name}", value, step)
-        self._file.flush()
+        try:
+            for name, value in values.items():
+                self._writer.writerow([step, phase, split, name, repr(float(value))])
+                if self._board:
+                    self._board.add_scalar(f"{split}/{name}", value, step)
+            self._file.flush()
+        except OSError as error:
+            raise DataError(
+                f"{self.path} could not be written ({error}). Make room, then give the same command again."
+            ) from error
 
     def clips(self, step: int, name: str, clips: Tensor) -> None:
         """Show the first 8 sequences [B, T, 2, H, W] in TensorBoard, if it is on: one row each, time to the right."""
@@ -52,7 +58,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close the files."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which has been reported by then
+            self._file.close()
         if self._board:
             self._board.close()
 

@@ -36,6 +36,11 @@ class Optimizers:
         return max(float(group["lr"]) for group in self.groups)
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that are trained."""
+        return [parameter for group in self.groups for parameter in group["params"]]
+
+    @property
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups of all optimisers."""
         return [group for optimizer in self.all for group in optimizer.param_groups]

@@ -72,6 +72,15 @@ class Run:
         """What the method watches of itself, over the steps; only of methods that do."""
         return self.folder / "curves.png"
 
+    def check_writable(self) -> None:
+        """Raise :class:`~evlift.errors.DataError` if the folder cannot be written, or not be made."""
+        nearest = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not os.access(nearest, os.W_OK | os.X_OK) and nearest.is_dir():
+            raise DataError(
+                f"Expected a folder for the run that can be written, but got {self.folder}, and {nearest} cannot. Give "
+                "another --out, or change its permissions."
+            )
+
     def recipe(self) -> Recipe:
         """The recipe of a run.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -126,6 +126,14 @@ class Method(nn.Module, ABC):
     def phases(self) -> tuple[Phase, ...]:
         """The phases in order."""
         return (Phase("train"),)
+
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """Those that several processes share out by rows: [B, ...] first, [B, ...] out, no row depending on another.
+
+        What is not named is computed by each of them, which is right too, and slower.
+        """
+        return (self.student,)
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """What the optimiser of `phase` owns; everything at the recipe's settings unless a method says otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -104,6 +104,12 @@ class Reconstruction(nn.Module):
         )
         self.event_critic = PatchCritic(event_channels, width=width) if learns else None
         self.event_pool = FakePool((event_channels, *size), pool) if learns else None
+
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """Generators and critics."""
+        found = (self.to_picture, self.to_events, self.picture_critic, self.event_critic)
+        return (network for network in found if network is not None)
 
     def craft(self, picture: Tensor, events: Tensor, simulated: Tensor | None) -> Crafted:
         """Partners and cycles of `picture` [B, P, H, W] and `events` [B, T·C, H, W]; `simulated` as `events`."""

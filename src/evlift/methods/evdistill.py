@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +26,7 @@ from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOu
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.kt import check_weight
 from evlift.methods.self_training import AveragedTeacher, distil_own
-from evlift.methods.teacher import TEACH, Seen, TaughtMethod, frozen
+from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen
 from evlift.models.modes import evaluating
 from evlift.models.reconstruction import ScoreCritic, VectorCritic
 
@@ -240,6 +240,14 @@ class EvDistill(TaughtMethod):
         rest = [Phase("reconstruction", alone, student=False)] if alone else []
         return self.with_teacher_phase(*rest, Phase("joint", 1 - alone))
 
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """All of them."""
+        yield from super().networks
+        yield from () if self.reconstruction is None else self.reconstruction.networks
+        more = (self.output_critic, self.frame_student, self.average and self.average.network)
+        yield from (network for network in more if network is not None)
+
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """Who is trained in a phase; critics and generators have Adam at CycleGAN's settings."""
         if phase == TEACH:
@@ -388,13 +396,3 @@ class EvDistill(TaughtMethod):
         """Move the averaged student."""
         if self.average is not None and progress.phase == "joint":
             self.average.update(self.student)
-
-
-def feature_map(answer: Any) -> Tensor:
-    """The last feature map [B, F, h, w] of a student's answer, averaged over time."""
-    if answer.spikes is None:
-        raise ConfigError(
-            "Expected a student with a feature map, which ag > 0 and matching='features' compare, but it has none. "
-            "Set method.ag to 0 and choose another matching."
-        )
-    return answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]

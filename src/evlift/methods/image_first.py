@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -147,6 +147,11 @@ class ReconstructThenRunMethod(Method):
             Phase(TEACH, self.teacher_share, student=False, pictures_only=True),
             Phase("reconstruction", 1 - self.teacher_share),
         )
+
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """Both, which are called by themselves."""
+        return (self.student.image_model, self.student.reconstruction)
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """One of the two networks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -148,6 +149,11 @@ class MeanTeacher(LabelMethod):
     def phases(self) -> tuple[Phase, ...]:
         """One phase."""
         return (Phase("train"),)
+
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """Student and average."""
+        return (self.student, self.average.network)
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Label loss on simulated events, and consistency on real ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -191,6 +191,16 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def feature_map(answer: Any) -> Tensor:
+    """The last feature map [B, F, h, w] of a student's answer, averaged over time."""
+    if answer.spikes is None:
+        raise ConfigError(
+            "Expected a student with a feature map, which ag > 0 and matching='features' compare, but it has none. "
+            "Set method.ag to 0 and choose another matching."
+        )
+    return answer.spikes.float().mean(1)  # [B, T, F, h, w] → [B, F, h, w]
+
+
 class TaughtMethod(LabelMethod):
     """A label-free method with an image teacher and a phase that trains it on the labelled pictures.
 
@@ -276,6 +286,11 @@ class TaughtMethod(LabelMethod):
         if not self.teacher_share:
             return shared
         return (Phase(TEACH, self.teacher_share, student=False, pictures_only=True), *shared)
+
+    @property
+    def networks(self) -> Iterable[nn.Module]:
+        """Student and teacher."""
+        return (self.student, self.teacher)
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
         """The teacher in its own phase, the student in all others."""

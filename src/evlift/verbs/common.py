@@ -28,11 +28,11 @@ def milliseconds(text: str) -> int:
     return round(value * 1000)
 
 
-def open_console(*, stderr: bool = False) -> Console:
-    """Where progress and tables go; `stderr` where programs read standard output."""
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Where progress and tables go: standard error where programs read standard output, nowhere if `quiet`."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, quiet=quiet)
 
 
 def print_table(

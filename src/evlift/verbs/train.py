@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from evlift.errors import ConfigError
 from evlift.verbs.common import open_console
 
 if TYPE_CHECKING:
+    from evlift.config import Recipe
     from evlift.datasets.task import TransferTask
+    from evlift.engine.distributed import Crew
 
 TEXT = "Train a recipe."
 EXAMPLE = "evlift train tmkt-digits --train.steps 500 --out runs/a"
@@ -38,22 +41,35 @@ def run(options: argparse.Namespace) -> None:
             return
         recipe_parser(entry_names(read_yaml(find_recipe(options.recipe)), options.fields)).print_help()
         return
+    from evlift.api import processes
+
+    crew = processes()
+    with crew.one_voice():
+        _train(crew, crew.together(parse_recipe, options.recipe, options.fields), options)
+
+
+def _train(crew: Crew, recipe: Recipe, options: argparse.Namespace) -> None:
+    """Train; the process that leads says how it goes."""
     from evlift.api import default_folder, train
     from evlift.assembly import reads_pictures
     from evlift.progress import TrainingBar
 
-    recipe = parse_recipe(options.recipe, options.fields)
+    if not crew.leads:
+        warnings.simplefilter("ignore")
     folder = Path(options.out) if options.out else default_folder(recipe)
-    console = open_console()
+    console = open_console(quiet=not crew.leads)
+    shared = f" on {crew.size} processes" if crew.size > 1 else ""
     console.print(
         f"[bold]{recipe.method['name']}[/] on {recipe.data['name']} with {recipe.model['name']}, "
-        f"{recipe.train.steps} steps of {recipe.train.batch_size} → {folder}",
+        f"{recipe.train.steps} steps of {recipe.train.batch_size}{shared} → {folder}",
         soft_wrap=True,
     )
-    with TrainingBar(console, recipe.method["name"]) as report:
+    with TrainingBar(console, recipe.method["name"], alone=crew.size == 1) as report:
         run = train(
             recipe, folder, report=report, found=lambda task: console.print(_found(task), soft_wrap=True)
         )
+    if not crew.leads:
+        return
     record = run.read_record()
     split = " --split source_val" if reads_pictures(recipe) else ""
     console.print(
@@ -88,4 +104,5 @@ folder is resumed, with the result of an unbroken one.
 examples:
   evlift train tmkt-digits
   evlift train recipes/tmkt-digits.yaml --method.r_m 0.3 --train.steps 500
-  evlift train tmkt-digits --help"""
+  evlift train tmkt-digits --help
+  torchrun --nproc-per-node 2 -m evlift train tmkt-digits       the same on two processes, or two GPUs"""
