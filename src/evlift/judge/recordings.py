@@ -179,7 +179,7 @@ class Judge:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.view = Viewer(self.trained, self.fit)
+        self.view, self.temperature = Viewer(self.trained, self.fit), self.trained.temperature
 
     def __call__(self, file: LabelledFile, number: int) -> tuple[Verdict, NDArray[np.float32] | None]:
         """Verdict on a file, and its logits [T, K], pooled over windows; None if it cannot be judged."""
@@ -207,7 +207,7 @@ class Judge:
             return Verdict(**told, **facts, state="no events", remark="it holds no events"), None
         voting = np.array(counts) >= FULLEST * max(counts)
         pooled = logits[voting].mean(axis=0)  # [n, T, K] → [T, K]
-        chances = softmax(pooled.mean(axis=0), self.trained.temperature)
+        chances = softmax(pooled.mean(axis=0), self.temperature)
         facts |= {"windows": int(voting.sum()), "events": sum(counts), "duration_us": stop - start}
         if self.rule.at_most > 1 and len(counts) == self.rule.at_most:
             facts["remark"] = f"only its first {self.rule.at_most} windows were read"
