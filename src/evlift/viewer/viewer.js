@@ -81,6 +81,7 @@ function drawMask([height, width], mask) {
 async function show() {
   if (state.busy || !state.line || state.line.first_us === null) { state.stale = true; return; }
   state.busy = true; state.stale = false;
+  if (!state.frame) $("said").textContent = "Reading the first window …";
   try {
     const start = Math.round(state.line.first_us + state.time);
     const data = await (await ask(`api/frame?start=${start}&length=${length()}`)).arrayBuffer();
@@ -95,11 +96,11 @@ async function show() {
 
 function seek(time) {
   state.time = Math.min(Math.max(0, time), latest());
-  $("time").max = latest();
   $("time").value = state.time;
   $("time").setAttribute("aria-valuetext", clock(state.time));
   $("clock").textContent = clock(state.time);
-  $("here").style.left = `calc(${100 * state.time / Math.max(1, end())}% - 1px)`;
+  $("here").style.left = `${100 * state.time / Math.max(1, end())}%`;
+  $("here").style.width = `${100 * Math.min(1, length() / Math.max(1, end()))}%`;
   show();
 }
 
@@ -145,7 +146,7 @@ async function follow() { // the timeline grows while the file is read for the f
   const first = state.line === null || state.line.first_us === null;
   state.line = await (await ask("api/timeline")).json();
   const { events, done, error, first_us } = state.line;
-  $("time").max = latest();
+  $("time").max = end();
   $("about").textContent = `${state.about.format}, ${state.about.width} × ${state.about.height} pixels, ` +
     `${events.toLocaleString()} events, ${clock(end())}` + (done ? "" : ", still being read") +
     (state.about.run ? `; run ${state.about.run}` : "");
