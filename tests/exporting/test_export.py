@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
@@ -151,12 +152,10 @@ def test_a_file_that_differs_is_not_left(run_of, tmp_path, monkeypatch):
     path.write_bytes(b"the former file")
 
     def of_another(network, contract, make=pt2_file.pt2_writer):
+        other = copy.deepcopy(network)
         with torch.no_grad():
-            network.classifier.weight[3] += 0.01
-        writer = make(network, contract)
-        with torch.no_grad():
-            network.classifier.weight[3] -= 0.01
-        return writer
+            other.classifier.weight[3] += 0.01
+        return make(other, contract)
 
     monkeypatch.setattr(pt2_file, "pt2_writer", of_another)
     with pytest.raises(DataError, match=r"differs from the original: by up to .* in 20 windows"):
