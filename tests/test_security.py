@@ -311,6 +311,10 @@ def test_hdf5_that_sends_its_library_in_circles(tmp_path, monkeypatch):
     assert found
     (tmp_path / "a.h5").write_bytes(content)
     monkeypatch.setattr(hdf5_guard, "SECONDS", 5)
+    monkeypatch.setattr(hdf5_guard, "_GUARD", hdf5_guard._Guard())
+    large = np.ones(2**27)  # 1 GiB: a process that is larger than what the guard lets a file take
+    hdf5_guard._GUARD._start()
+    del large
     with pytest.raises(FormatError, match="looking at its structure"):
         open_reader(tmp_path / "a.h5", format="dsec")
     assert (
