@@ -120,7 +120,7 @@ def test_one_file_is_enough_to_predict(run_of, tmp_path, random_stream):
     stream = evlift.events.filters.resize(random_stream, height, width)
     counts = encoder.frames(stream)
     assert counts.max() > 1  # not normalised
-    scores = opened.network(counts[None]).logits.mean(1).softmax(-1)[0]
+    scores = (opened.network(counts[None]).logits.mean(1) / opened.record["temperature"]).softmax(-1)[0]
     assert opened.classes[int(scores.argmax())] == wanted.label
     assert float(scores.max()) == pytest.approx(wanted.confidence, abs=1e-5)
 

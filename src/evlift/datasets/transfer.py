@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from evlift.datasets.draws import epoch_order, generator
 from evlift.datasets.items import Images, Recordings
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
-from evlift.events.framing import Framing
 from evlift.representations import Frames, fit_scale
 from evlift.representations.base import resize
 from evlift.simulate import Saccades
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from evlift.methods.base import Method
 
 FIRST_EVENTS = 300
-FRAMED = 200  # recordings, at most, that tell how they lie on the sensor
 SPLITS = ("train", "unlabelled", "val", "test", "source_val")
 
 
@@ -235,9 +232,9 @@ class Feeder:
         self.task, self.options, self.method = task, options, method
         self.batch_size, self.seed = batch_size, seed
         self._labelled = method.uses_event_labels and not method.semi_supervised
-        self._recordings = task.train if self._labelled else task.unlabelled
+        self.recordings = task.train if self._labelled else task.unlabelled
         self._check()
-        self._train_targets, self._source_targets = self._recordings.targets, task.source.targets
+        self._train_targets, self._source_targets = self.recordings.targets, task.source.targets
         self._cache = Cache(options.cache) if options.cache else None
         self._by_class = [np.flatnonzero(self._source_targets == c) for c in range(len(task.classes))]
         self.encoder = encoder or Encoder(options, task.sensor_size).fit(self._train)
@@ -245,25 +242,12 @@ class Feeder:
     @cached_property
     def _train(self) -> list[EventStream]:
         """The training recordings, kept in memory; a label-free method gets the unlabelled ones."""
-        return [self._recordings.load(i) for i in range(len(self._recordings))]
-
-    def framing(self) -> Framing:
-        """How recordings lie on the sensor: those of the training part, or, where the method sees none and pictures
-        are set in motion, simulated ones of the held-out pictures. Labels are not looked at.
-        """
-        if self.method.uses_events or self.options.encoding != "saccade":
-            streams: Iterator[EventStream] = (self._recordings.load(i) for i in range(len(self._recordings)))
-            return Framing.of(islice(streams, FRAMED), self.task.sensor_size, "training recordings")
-        pictures = self.task.source_val
-        streams = (
-            self.encoder.simulate(pictures.load(i), generator(0, 0, i, 4)) for i in range(len(pictures))
-        )
-        return Framing.of(islice(streams, FRAMED), self.task.sensor_size, "simulated recordings")
+        return [self.recordings.load(i) for i in range(len(self.recordings))]
 
     def _check(self) -> None:
         """Refuse a task that cannot feed the method."""
         name = getattr(self.method, "__name__", type(self.method).__name__)
-        if self.method.uses_events and len(self._recordings) == 0:
+        if self.method.uses_events and len(self.recordings) == 0:
             raise DataError(f"{name} needs training recordings, but the task has none.")
         if self.method.semi_supervised and len(self.task.train) == 0:
             raise DataError(f"{name} with labels needs labelled recordings, but the task has none.")

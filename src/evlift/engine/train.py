@@ -22,6 +22,7 @@ from evlift.engine.calibration import calibrate
 from evlift.engine.checkpoint import LastStep, load_resume, save_resume, save_weights
 from evlift.engine.distributed import join
 from evlift.engine.evaluate import Evaluation, SegmentationEvaluation, run_network
+from evlift.engine.framing import framing_of
 from evlift.engine.launch import can_compile, check_shareable, launch
 from evlift.engine.logs import RunLog
 from evlift.engine.optim import Optimizers
@@ -365,7 +366,7 @@ class Trainer:
     def _framing(self) -> dict[str, Any] | None:
         """How recordings lie on the sensor, for networks that read those of one class."""
         of_recordings = not self.feeder.task.segments and self.method.reads != "pictures"
-        return self.feeder.framing().to_dict() if of_recordings else None
+        return framing_of(self.feeder).to_dict() if of_recordings else None
 
 
 def selection_split(method: Method) -> str:

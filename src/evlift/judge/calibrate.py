@@ -9,6 +9,7 @@ from evlift.api import split_batches
 from evlift.assembly import create_task, evaluation_feeder, open_run, reads_pictures
 from evlift.engine.calibration import Calibration, calibrate
 from evlift.engine.evaluate import Evaluation, run_network
+from evlift.engine.framing import framing_of
 from evlift.errors import ConfigError, DataError
 from evlift.files import write_json
 
@@ -53,5 +54,5 @@ def calibrated(trained: Trained) -> tuple[Calibration, dict[str, Any]]:
     if not isinstance(evaluation, Evaluation):
         raise DataError(f"Expected {split} to hold classes, but it holds masks.")
     found = calibrate(evaluation.logits.mean(axis=1), evaluation.target, split)
-    framing = None if reads_pictures(trained.recipe) else feeder.framing().to_dict()
+    framing = None if reads_pictures(trained.recipe) else framing_of(feeder).to_dict()
     return found, {**found.to_record(), "framing": framing}
