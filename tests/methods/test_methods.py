@@ -27,6 +27,7 @@ EXEMPT = {
     "label options": {
         "image-model": "a picture is one step: nothing to choose between",
         "reconstruct-then-run": "its labels are those of pictures, too",
+        "lift": "it leaves them at their defaults",
     },
 }
 

@@ -190,7 +190,8 @@ def test_two_windows_with_kept_state_are_one_whole_window(run, tmp_path):
         logits = trained.network(torch.cat(halves)[None]).logits[0]  # [6, K]
     kept = list(evlift.predict(run, path, duration_us=30_000, keep_state=True))
     for one, part in zip(kept, logits.split(3), strict=True):
-        torch.testing.assert_close(torch.tensor(one.probabilities), part.mean(0).softmax(0))
+        calibrated = part.mean(0) / trained.record["temperature"]
+        torch.testing.assert_close(torch.tensor(one.probabilities), calibrated.softmax(0))
     forgotten = list(evlift.predict(run, path, duration_us=30_000))
     assert not np.allclose(kept[1].probabilities, forgotten[1].probabilities)
 
@@ -221,7 +222,7 @@ def test_confidence_is_that_of_the_calibrated_logits_and_low_ones_are_unknown(ru
     (plain,) = evlift.predict(run, path)
     warm = tmp_path / "run"
     shutil.copytree(run, warm)
-    change_record(warm, temperature=2.5)
+    change_record(warm, temperature=2.5 * open_run(run).record["temperature"])
     (found,) = evlift.predict(warm, path)
     scores = np.exp(np.log(plain.probabilities) / 2.5)
     np.testing.assert_allclose(found.probabilities, scores / scores.sum(), rtol=1e-4)
