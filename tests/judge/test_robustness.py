@@ -71,7 +71,7 @@ def test_evaluate_shows_confidence_after_its_own_tables(run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--calibrate", "--unknown-below", "auto", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert said.index("per time step") < said.index("confidence")
-    assert "the split that is judged here" in " ".join(said.split())
+    assert "the split that is judged here" in " ".join(said.replace("│", " ").split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert {"confidence", "rejecting", "cost", "per_step"} <= set(report)
     assert report["rejecting"]["kept"] >= 0.95
