@@ -47,7 +47,9 @@ fuzz-coverage: $(FUZZ)/installed
 	$(FUZZ)/bin/python tests/events/fuzz_coverage.py --seconds $(or $(SECONDS),600) $(READERS)
 
 soak: $(VENV)/installed
-	$(BIN)/python benchmarks/soak_training.py train --kills 50
+	$(BIN)/python benchmarks/soak.py train --kills 50
+	$(BIN)/python benchmarks/soak.py convert --kills 50
+	$(BIN)/python benchmarks/soak.py export --kills 50
 
 bench-scale: $(VENV)/installed
 	$(BIN)/python benchmarks/scale.py
