@@ -60,7 +60,9 @@ class Work:
     command: Callable[[Path], list[str]]
     check: Callable[[Path], Any]
     digest: Callable[[Path], str]
-    standing: Callable[[Path], str] = lambda out: f"{len(list(out.glob('[!.]*')))} files under their final names"
+    standing: Callable[[Path], str] = lambda out: (
+        f"{len(list(out.glob('[!.]*')))} files under their final names"
+    )
     sweeps: bool = True  # the next call deletes what a killed one left unfinished
 
 

@@ -246,7 +246,8 @@ class Plain(FrameNet):
 def test_the_loss_curve_of_one_process(tmp_path, monkeypatch, method, plain):
     if plain:
         monkeypatch.setattr("evlift.assembly.build_network", lambda *given, **options: Plain())
-    options = {"steps": 50, "eval_every": 25, "ema": 0.9}
+    # whole and half batches round alike in this layout alone; training then amplifies what differs
+    options = {"steps": 50, "eval_every": 25, "ema": 0.9, "channels_last": False}
     recipe = tiny(method={"name": method}, model=CONVNET, train=options)
     pids = fork(train, recipe, tmp_path / "two")
     assert len(set(pids)) == 2, pids

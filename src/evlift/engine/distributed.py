@@ -7,9 +7,9 @@ Process 0 writes and judges for all.
 from __future__ import annotations
 
 import atexit
+import copy
 import functools
 import os
-import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -225,6 +225,6 @@ def _tried(work: Callable[..., Any], *given: Any) -> tuple[Any, BaseException | 
 def _portable(error: BaseException | None) -> BaseException | None:
     """An error that can be sent to another process."""
     try:
-        return pickle.loads(pickle.dumps(error))
+        return copy.deepcopy(error)  # fails where sending it would
     except Exception:  # errors of libraries may hold anything
         return EvliftError(f"{type(error).__name__}: {error}")
