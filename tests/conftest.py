@@ -13,7 +13,7 @@ from evlift.events import EventStream
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # as of a job in the background, whose children ignore ctrl-C, too
+):  # of a job in the background, whose children ignore ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -350,4 +350,4 @@ def test_the_source_uses_nothing_that_runs_what_it_reads():
         if "torch.load(" in content and "weights_only=True" not in content
     ]
     assert loads == []
-    assert [name for name, content in text.items() if "exec_module(" in content] == ["suite.py"]
+    assert [name for name, content in text.items() if "exec_module(" in content] == ["extras.py"]
