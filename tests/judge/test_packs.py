@@ -158,3 +158,17 @@ def test_a_network_for_pictures_is_described_as_one(tmp_path):
     assert "evlift evaluate pack" not in card
     assert "| source_val:" in card
     assert "| val:" not in card
+
+
+@pytest.mark.parametrize("name", ["digits-evdistill", "digits-lift", "digits-tmkt-scnn"])
+def test_shipped_packs_read_real_recordings_that_they_never_saw(name, data_root, tmp_path):
+    trained = evlift.open_run(name)
+    task = assembly.create_task(trained.recipe)
+    assert task.split == trained.record["split"]
+    for index in range(0, len(task.test), 4):
+        target = tmp_path / task.classes[task.test.targets[index]] / f"{index}.bin"
+        target.parent.mkdir(exist_ok=True)
+        evlift.write_events(target, task.test.load(index))
+    judged = evlift.evaluate_recordings(name, tmp_path)
+    assert judged.evaluation.metrics.samples == 50
+    assert judged.evaluation.metrics.accuracy > 0.85
