@@ -147,8 +147,7 @@ def _live(name: str, live: LiveBytes, how: HowToRead) -> Sources:
 
 
 def _open_file(path: Path, how: HowToRead) -> Opened:
-    reader = open_reader(path, format=how.format, sensor_size=how.sensor_size)
-    return Opened(_on_usual_sensor(reader, how))
+    return Opened(_assumed(open_reader(path, format=how.format, sensor_size=how.sensor_size), how))
 
 
 def _open_live(name: str, live: LiveBytes, how: HowToRead) -> Opened:
@@ -163,15 +162,12 @@ def _open_live(name: str, live: LiveBytes, how: HowToRead) -> Opened:
         )
     size = how.sensor_size or (how.usual_size if kind.headerless else None)
     reader = open_reader(file, format=format, sensor_size=size)
-    return Opened(_on_usual_sensor(reader, how), live)
+    return Opened(_assumed(reader, how), live)
 
 
-def _on_usual_sensor(reader: Reader, how: HowToRead) -> Reader:
-    """The network's sensor for a recording that does not state one, if the guessed one fits on it."""
-    guessed = how.sensor_size is None and any("sensor" in what for what in reader.detected)
-    fits = all(a <= b for a, b in zip(reader.sensor_size, how.usual_size, strict=True))
-    if guessed and fits:
-        reader.sensor_size = how.usual_size
+def _assumed(reader: Reader, how: HowToRead) -> Reader:
+    if how.sensor_size is None:
+        reader.assume_sensor(how.usual_size)
     return reader
 
 
