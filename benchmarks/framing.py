@@ -1,12 +1,13 @@
 """How recordings of other sensors are best shown to a network: N-MNIST as larger sensors would have seen it.
 
-    python benchmarks/framing.py RUN [--recordings 200] [--sensors 346x260,17x17] [--json FILE]
+    python benchmarks/framing.py RUN [--recordings 200] [--sensors 346x260,17x17] [--duration-ms 100] [--json FILE]
 
 RUN is a finished run of the suite `digits`. Each recording of its val split is enlarged, put at a random place of a
 larger sensor, and judged under every rule of `evlift evaluate --fit`. "dense": every event becomes up to 24, scattered
 over the pixels and the 4 ms in which a sensor of that resolution would have seen it. "sparse": it lands on one of these
 pixels. "multiplied": its coordinates are multiplied, so that neighbouring pixels never fire. Noise is Poisson on every
-pixel; a hot pixel fires at 1 kHz.
+pixel; a hot pixel fires at 1 kHz. With --duration-ms each window of a recording is shown and counted by itself, as
+`evlift predict` shows it, but for those of under 50 events.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from evlift.events import EventStream
 from evlift.simulate.noise import add_noise
 
 FITS = ("auto", "cover", "letterbox", "stretch")
+FEWEST = 50  # events of a window that is counted
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--recordings", type=int, default=200)
     parser.add_argument("--sensors", help="these alone, WxH with commas between")
+    parser.add_argument("--duration-ms", type=int, help="count windows of this length")
     parser.add_argument("--json")
     options = parser.parse_args()
     sensors = options.sensors.split(",") if options.sensors else [case.sensor for case in CASES]
@@ -104,13 +107,20 @@ def main() -> None:
     rows = []
     for case in (case for case in CASES if case.sensor in sensors):
         streams = [seen_by(val.load(i), case, generator(0, i)) for i in numbers]
+        if options.duration_ms:
+            cut = [
+                [w for w in stream.windows(duration_us=1000 * options.duration_ms) if len(w) >= FEWEST]
+                for stream in streams
+            ]
+            streams = [window for windows in cut for window in windows]
+            target = np.array([val[i].target for i, ws in zip(numbers, cut, strict=True) for _ in ws])
         said = {}
         for fit, view in views.items():
-            clips = torch.stack([view(stream, generator(0)) for stream in streams])
+            clips = torch.stack([view(stream) for stream in streams])
             with torch.no_grad():
                 logits = torch.cat([trained.network(part).logits.mean(1) for part in clips.split(50)])
             said[fit] = float((logits.argmax(1).numpy() == target).mean())
-        rows.append({**asdict(case), **said})
+        rows.append({**asdict(case), "windows": len(streams), **said})
         print(f"{case!s:64}" + "".join(f"{value:11.3f}" for value in said.values()), flush=True)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

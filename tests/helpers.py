@@ -72,6 +72,18 @@ def liven(folder: Path) -> None:
     save_weights(trained.run.weights, network.state_dict())
 
 
+def benchmark(name: str) -> Any:
+    """The module of a script in `benchmarks/`."""
+    import importlib.util
+    import sys
+
+    file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec: Any = importlib.util.spec_from_file_location(f"benchmark_{name}", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def die_of_two(item: int) -> int:
     """A square; 2 ends the process, as a broken decoder would."""
     if item == 2:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,17 +11,12 @@ from torch import nn
 
 from evlift.datasets.base import Batch
 from evlift.methods.mixing import Mixer
-
-FILE = Path(__file__).parents[1] / "benchmarks" / "gradient_variance.py"
+from helpers import benchmark
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("gradient_variance", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gradient_variance"] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("gradient_variance")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.config import Recipe
+from evlift.config import Recipe, check_range
 from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evlift.datasets.task import TransferTask
-    from evlift.datasets.transfer import Encoder, Feeder
+    from evlift.datasets.transfer import Feeder
     from evlift.engine.calibration import Calibration
     from evlift.events import EventStream
     from evlift.events.framing import Fit, Framing
@@ -142,19 +142,45 @@ def feeder_kind(task: TransferTask) -> type[Feeder]:
     return Feeder
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished run, opened: recipe, network in evaluation mode, and what turns recordings into its input."""
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork:
+    """A network in evaluation mode, of a run or of a file made of one, and what turns recordings into its input.
 
-    run: Run
+    Args:
+        recipe: how recordings are encoded for it.
+        record: classes, sensor_size, count_scale and the figures of the run.
+        network: ``network(x).logits`` for x [B, T, C, H, W].
+    """
+
     recipe: Recipe
     record: dict[str, Any]
-    network: nn.Module
+    network: Any
+
+    @property
+    def place(self) -> Path:
+        """Where it was opened."""
+        raise NotImplementedError
+
+    @property
+    def quantile_inside(self) -> float | None:
+        """The count that becomes 1 in the network itself; None where counts are scaled before it."""
+        return None
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names by index."""
         return tuple(self.record["classes"])
+
+    @property
+    def sensor_size(self) -> tuple[int, int]:
+        """(H, W) of the recordings that it was trained for."""
+        height, width = self.record["sensor_size"]
+        return int(height), int(width)
+
+    @property
+    def segments(self) -> bool:
+        """Whether it gives masks."""
+        return getattr(self.network, "task", "recognition") == "segmentation"
 
     @property
     def calibration(self) -> Calibration | None:
@@ -165,8 +191,26 @@ class Trained:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before they become a confidence; 1 without a calibration."""
-        return self.calibration.temperature if self.calibration else 1.0
+        """What logits are divided by before they become a confidence; 1 where none was fitted."""
+        return float(self.record.get("temperature", 1.0))
+
+    def threshold(self, asked: float | str) -> float:
+        """The confidence below which an answer is called unknown; "auto" is the one that its calibration suggests.
+
+        Raises:
+            ConfigError: "auto" without a calibration, or no number in 0..1.
+        """
+        if not isinstance(asked, str):
+            check_range("unknown_below", asked, 0, 1)
+            return asked
+        if asked != "auto":
+            raise ConfigError(f"Expected unknown_below to be a number or 'auto', but got '{asked}'.")
+        if self.calibration is None:
+            raise ConfigError(
+                f"Expected a calibrated run for --unknown-below auto, but {self.place} is none. Calibrate it where its "
+                "data are: evlift evaluate RUN --calibrate."
+            )
+        return self.calibration.unknown_below
 
     @property
     def framing(self) -> Framing:
@@ -174,8 +218,19 @@ class Trained:
         from evlift.events.framing import Framing
 
         found = self.record.get("framing")
-        height, width = self.record["sensor_size"]
-        return Framing.from_dict(found) if found else Framing.assumed((height, width))
+        return Framing.from_dict(found) if found else Framing.assumed(self.sensor_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainedNetwork):
+    """A finished run, opened."""
+
+    run: Run
+
+    @property
+    def place(self) -> Path:
+        """The run's folder."""
+        return self.run.folder
 
 
 def open_run(folder: str | Path) -> Trained:
@@ -195,50 +250,93 @@ def open_run(folder: str | Path) -> Trained:
         import torch
 
         network.to(memory_format=torch.channels_last)
-    return Trained(run, recipe, record, network.eval())
+    return Trained(run=run, recipe=recipe, record=record, network=network.eval())
 
 
 def open_classifier(folder: str | Path) -> Trained:
     """Open a run whose network gives recordings a class; ConfigError for any other."""
     trained = open_run(folder)
-    if reads_pictures(trained.recipe) or getattr(trained.network, "task", "recognition") != "recognition":
+    if reads_pictures(trained.recipe) or trained.segments:
         raise ConfigError(f"Expected a run that gives recordings a class, but {folder} does another task.")
     return trained
 
 
 class Viewer:
-    """Turns windows of recordings of any sensor into what a network was trained to see.
+    """Turns windows of recordings of any sensor into what a network was trained to see; the one place that does.
 
     Example:
         >>> view = Viewer(evlift.open_run("runs/a"))  # doctest: +SKIP
-        >>> clip = view(stream, np.random.default_rng(0))  # doctest: +SKIP
+        >>> clip = view(stream)  # doctest: +SKIP
 
     Recordings of the network's own sensor are encoded as in training. Those of another one are shown by
     :func:`~evlift.events.framing.framed`; as their pixels count otherwise, the quantile of their own counts takes the
     place of a fixed count scale.
+
+    Args:
+        trained: a network that reads events.
+        fit: how another sensor is shown; masks, whose pixels cover the whole sensor, know "auto" and "stretch" alone,
+            which are then the same.
+
+    Raises:
+        ConfigError: a fit that would leave a part of the sensor without a mask.
     """
 
-    def __init__(self, trained: Trained, fit: Fit = "auto") -> None:
+    def __init__(self, trained: TrainedNetwork, fit: Fit = "auto") -> None:
+        from evlift.datasets.scene_encoder import SceneEncoder
         from evlift.datasets.transfer import Encoder
 
-        height, width = trained.record["sensor_size"]
-        self.fit, self.framing, self.own = fit, trained.framing, (height, width)
-        self.encoder = Encoder(trained.recipe.input, self.own, trained.record["count_scale"])
+        if trained.segments and fit not in ("auto", "stretch"):
+            raise ConfigError(
+                f"Expected fit='stretch' for masks, which cover the whole sensor, but got '{fit}'. Leave it out."
+            )
+        self.fit: Fit = "stretch" if trained.segments else fit
+        self.framing, self.own = trained.framing, trained.sensor_size
+        options, scale = trained.recipe.input, trained.record["count_scale"]
+        encoder: Any = (
+            SceneEncoder(options, sensor_size=self.own, duration_us=1, scale=scale)
+            if trained.segments
+            else Encoder(options, self.own, scale)
+        )
+        self.frames, self._share, self._inside = encoder.frames, options.quantile, trained.quantile_inside
 
-    def __call__(self, stream: EventStream, rng: np.random.Generator, *, window: str = "full") -> Tensor:
-        """[T, 2, H, W] of one window; `rng` draws a stretch of it where `window` is not "full"."""
-        shown, encoder = self.adapt(stream)
-        return encoder.events(shown, rng, augment=False, window=window)
+    def __call__(
+        self,
+        stream: EventStream,
+        rng: np.random.Generator | None = None,
+        *,
+        window: str = "full",
+        bounds_us: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """[T, 2, H, W] of one window.
 
-    def adapt(self, stream: EventStream) -> tuple[EventStream, Encoder]:
-        """The stream as the network is to see it, and the encoder for it."""
-        from evlift.datasets.transfer import Encoder
+        Args:
+            stream: its events.
+            rng: draws the stretch of it that is read where `window` is not "full".
+            window: see :func:`~evlift.datasets.transfer.select_window`.
+            bounds_us: (start, stop) that the frames divide; None is from the first event to the last, as in training.
+        """
+        import numpy as np
+
+        from evlift.datasets.transfer import select_window
         from evlift.events.framing import framed
 
         shown = framed(stream, self.framing, self.fit)
-        if stream.sensor_size == self.own:
-            return shown, self.encoder
-        return shown, Encoder(self.encoder.options, self.own).fit([shown])
+        read = select_window(shown, window, rng or np.random.default_rng(0))
+        if stream.sensor_size == self.own or not len(shown):
+            return self.frames(read, window_us=bounds_us)
+        return self._rescaled(shown, read, bounds_us)
+
+    def _rescaled(self, shown: EventStream, read: EventStream, bounds_us: tuple[int, int] | None) -> Tensor:
+        """Frames whose fixed count scale, if there is one, is that of the recording itself."""
+        from evlift.representations import fit_scale
+
+        if self.frames.normalise == "quantile":
+            scale = fit_scale(self.frames, [shown], self._share)
+            return replace(self.frames, scale=scale)(read, window_us=bounds_us)
+        frames = self.frames(read, window_us=bounds_us)
+        if self._inside is None:
+            return frames
+        return frames * (self._inside / fit_scale(self.frames, [shown], self._share))
 
 
 def evaluation_feeder(trained: Trained, task: TransferTask) -> Feeder:

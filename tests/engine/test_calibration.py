@@ -8,11 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from evlift.engine.calibration import (
     Confidence,
+    Reliability,
     calibrate,
     calibration_error,
     fit_temperature,
     negative_log_likelihood,
-    reliability_curve,
     separation,
     softmax,
 )
@@ -86,9 +86,21 @@ def test_calibration_lowers_the_error_and_keeps_the_share_that_it_says(truthful)
 
 
 def test_a_curve_without_samples_has_no_error():
-    curve = reliability_curve(np.zeros(0), np.zeros(0, bool))
-    assert np.isnan(curve.error)
-    assert curve.counts.sum() == 0
+    found = Reliability.of(np.zeros(0), np.zeros(0, bool))
+    assert np.isnan(found.error)
+    assert found.counts.sum() == 0
+    assert found.curve == ([], [])
+
+
+def test_bins_of_parts_add_up_and_the_curve_has_a_point_for_each_that_is_used():
+    rng = np.random.default_rng(3)
+    confidence, right = rng.random(90), rng.random(90) < 0.5
+    parts = Reliability.of(confidence[:40], right[:40]) + Reliability.of(confidence[40:], right[40:])
+    assert parts.error == pytest.approx(looped_ece(confidence, right, 15))
+    assert parts.counts.sum() == 90
+    sure, hits = Reliability.of(np.array([0.9, 0.95, 0.3]), np.array([True, False, True])).curve
+    assert sure == pytest.approx([0.3, 0.9, 0.95])
+    assert hits == [1.0, 1.0, 0.0]
 
 
 def test_separation_is_the_area_under_the_curve_with_ties():

@@ -272,10 +272,3 @@ def test_arguments_that_make_no_sense(source, tmp_path, capsys):
             main(["convert", str(source), out, *options])
         assert left.value.code == 2
     assert not Path(out).exists()
-
-
-def test_readable_extensions_are_found_in_a_folder():
-    from evlift.datasets.recordings import SUFFIXES
-    from evlift.events.convert import readable_suffixes
-
-    assert set(readable_suffixes()) == set(SUFFIXES)

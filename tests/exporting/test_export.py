@@ -16,8 +16,8 @@ import torch
 import evlift
 from evlift import cli
 from evlift.assembly import create_task, evaluation_feeder, open_run
-from evlift.datasets.transfer import Encoder
 from evlift.errors import ConfigError, DataError, FormatError
+from evlift.events import EventStream
 from evlift.exporting import write
 from evlift.exporting.contract import INPUTS, Contract
 from evlift.exporting.graph import Normalise
@@ -110,19 +110,48 @@ def test_state_that_is_passed_on_continues_a_sequence(run_of, tmp_path, to):
     assert not np.allclose(opened.network(frames[:, 4:] * scale).logits, second.logits)  # the state counts
 
 
-def test_one_file_is_enough_to_predict(run_of, tmp_path, random_stream):
-    """Raw events through the file's own description give the probabilities of `evlift.predict`."""
-    evlift.write_events(tmp_path / "a.npz", random_stream)
-    (wanted,) = evlift.predict(run_of("convnet"), tmp_path / "a.npz")
-    opened = evlift.open_exported(evlift.export(run_of("convnet"), "onnx", tmp_path / "m.onnx").path)
-    height, width = opened.record["sensor_size"]
-    encoder = Encoder(opened.recipe.input, (height, width), opened.record["count_scale"])
-    stream = evlift.events.filters.resize(random_stream, height, width)
-    counts = encoder.frames(stream)
-    assert counts.max() > 1  # not normalised
-    scores = (opened.network(counts[None]).logits.mean(1) / opened.record["temperature"]).softmax(-1)[0]
-    assert opened.classes[int(scores.argmax())] == wanted.label
-    assert float(scores.max()) == pytest.approx(wanted.confidence, abs=1e-5)
+@pytest.mark.parametrize(
+    ("name", "to", "size"),
+    [
+        ("scnn", "onnx", (34, 34)),
+        ("scnn", "pt2", (34, 34)),
+        ("scnn", "nir", (34, 34)),
+        ("convnet", "onnx", (34, 34)),
+        ("scnn", "onnx", (68, 90)),  # its counts are rescaled before the file divides them by its own scale
+        ("scnn", "nir", (68, 90)),
+    ],
+)
+def test_predict_says_of_a_file_what_it_says_of_the_run(run_of, tmp_path, capsys, name, to, size):
+    rng = np.random.default_rng(0)
+    columns = (
+        np.sort(rng.integers(0, 90_000, 3000)),
+        *(rng.integers(0, 34, (2, 3000)) + 20 * (size != (34, 34))),
+    )
+    evlift.write_events(
+        tmp_path / "a.npz", EventStream.from_columns(*columns, rng.random(3000) < 0.5, sensor_size=size)
+    )
+    file = evlift.export(run_of(name), to, tmp_path / f"m.{to}").path
+    said = []
+    for network in (run_of(name), file):
+        assert cli.main(["predict", str(network), str(tmp_path / "a.npz"), "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[1]["label"] == said[0]["label"]
+    assert said[1]["confidence"] == pytest.approx(said[0]["confidence"], abs=1e-5)
+    run, opened = open_run(run_of(name)), evlift.open_exported(file)
+    assert (opened.temperature, opened.calibration) == (run.temperature, run.calibration)
+    assert opened.framing == run.framing
+    for below in (said[0]["confidence"] + 1e-3, run.calibration.unknown_below):
+        (found,) = evlift.predict(file, tmp_path / "a.npz", unknown_below=below)
+        assert (found.label == "unknown") == (found.confidence < below)
+
+
+def test_a_file_that_cannot_be_opened_names_the_extra(tmp_path, run_of, monkeypatch, capsys):
+    for to, package in (("onnx", "onnxruntime"), ("nir", "nir")):
+        file = evlift.export(run_of("scnn"), to, tmp_path / f"m.{to}").path
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            assert cli.main(["predict", str(file), "a.npz"]) == 2
+        assert f"pip install 'evlift[{to}]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["none", "quantile", "log1p", "max", "p99.9"])

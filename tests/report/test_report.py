@@ -110,15 +110,16 @@ def test_masks_are_judged_as_evaluate_judges_them(masks):
     low, high = interval(found)
     assert low <= high
     assert interval(found) == (low, high)  # seeded
-    assert found.reliability.count.sum() == expected.metrics.pixels
+    assert found.reliability.counts.sum() == expected.metrics.pixels
     assert found.mistakes[0].confidence == max(one.confidence for one in found.mistakes)
     frames = play(trained, task, "val", 32)
     assert len(frames[0].images) == 3
 
 
 def test_mistakes_are_the_most_confident_wrong_answers(run):
-    _, _, found = judged(run)
-    logits = found.evaluation.logits.mean(1)
+    trained, _, found = judged(run)
+    assert trained.temperature != 1
+    logits = found.evaluation.logits.mean(1) / trained.temperature
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = found.evaluation.predicted != found.evaluation.target
     expected = np.sort(chances.max(1)[wrong])[::-1][:8]

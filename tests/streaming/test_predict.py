@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import sys
 import threading
 import time
 import tracemalloc
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from evlift.errors import ConfigError, DataError, FormatError
 from evlift.events import EventStream, RecordingWarning
 from evlift.representations import Frames
 from evlift.representations.base import normalised
-from evlift.streaming.opening import open_predictor
 from evlift.streaming.predictions import UNKNOWN_PIXEL, mask_of, runs_of
 from evlift.streaming.summary import Quantiles
 from streams import SIZE, SPIKING, change_record, events, shown, written
@@ -190,8 +187,8 @@ def test_two_windows_with_kept_state_are_one_whole_window(run, tmp_path):
         logits = trained.network(torch.cat(halves)[None]).logits[0]  # [6, K]
     kept = list(evlift.predict(run, path, duration_us=30_000, keep_state=True))
     for one, part in zip(kept, logits.split(3), strict=True):
-        calibrated = part.mean(0) / trained.record["temperature"]
-        torch.testing.assert_close(torch.tensor(one.probabilities), calibrated.softmax(0))
+        chances = (part.mean(0) / trained.temperature).softmax(0)
+        torch.testing.assert_close(torch.tensor(one.probabilities), chances)
     forgotten = list(evlift.predict(run, path, duration_us=30_000))
     assert not np.allclose(kept[1].probabilities, forgotten[1].probabilities)
 
@@ -222,14 +219,30 @@ def test_confidence_is_that_of_the_calibrated_logits_and_low_ones_are_unknown(ru
     (plain,) = evlift.predict(run, path)
     warm = tmp_path / "run"
     shutil.copytree(run, warm)
-    change_record(warm, temperature=2.5 * open_run(run).record["temperature"])
+    change_record(warm, temperature=2.5)
     (found,) = evlift.predict(warm, path)
-    scores = np.exp(np.log(plain.probabilities) / 2.5)
+    scores = np.exp(np.log(plain.probabilities) * open_run(run).temperature / 2.5)
     np.testing.assert_allclose(found.probabilities, scores / scores.sum(), rtol=1e-4)
     (unknown,) = evlift.predict(run, path, unknown_below=plain.confidence + 1e-4)
     assert (unknown.label, unknown.index) == ("unknown", plain.index)
     (known,) = evlift.predict(run, path, unknown_below=plain.confidence - 1e-4)
     assert known.label == plain.label
+
+
+def test_auto_is_the_threshold_that_evaluation_suggests(run, mask_run, tmp_path):
+    path = written(tmp_path, events())
+    (plain,) = evlift.predict(run, path)
+    strict = tmp_path / "run"
+    shutil.copytree(run, strict)
+    calibration = open_run(run).record["calibration"]
+    for below, label in ((plain.confidence + 1e-4, "unknown"), (plain.confidence - 1e-4, plain.label)):
+        change_record(strict, calibration=calibration | {"unknown_below": below})
+        (found,) = evlift.predict(strict, path, unknown_below="auto")
+        assert (found.label, found.index) == (label, plain.index)
+    change_record(strict, calibration=None)
+    for folder in (strict, mask_run):
+        with pytest.raises(ConfigError, match="a calibrated run for --unknown-below auto"):
+            evlift.predict(folder, path, unknown_below="auto")
 
 
 def test_masks_are_those_of_evaluation(mask_run, tmp_path):
@@ -264,13 +277,35 @@ def test_runs_turn_back_into_the_mask():
     assert runs_of(np.array([[0, 0], [0, 255]], np.uint8)) == [0, 3, 255, 1]
 
 
-def test_recordings_of_another_sensor_are_scaled(run, tmp_path):
-    large = events(size=(68, 68))
-    half = EventStream(large.t, large.x // 2, large.y // 2, large.p, SIZE)
-    (found,) = evlift.predict(run, written(tmp_path, large))
-    (expected,) = evlift.predict(run, written(tmp_path, half))
-    assert shown([found]) == shown([expected])
-    assert found.stream == large
+def test_recordings_of_another_sensor_are_shown_as_evaluation_shows_them(run, tmp_path):
+    rng = np.random.default_rng(1)
+    small = events(2000)
+    x, y = small.x.astype(int) * 2 + rng.integers(0, 2, 2000), small.y.astype(int) * 2 + 20
+    large = EventStream.from_columns(small.t, x + 70, y, small.p, sensor_size=(120, 160))
+    (tmp_path / "0").mkdir()
+    path = written(tmp_path / "0", large)
+    said = set()
+    for fit in ("auto", "crop-to-events", "cover", "letterbox", "stretch"):
+        (found,) = evlift.predict(run, path, fit=fit)
+        (verdict,) = evlift.evaluate_recordings(run, tmp_path, fit=fit).verdicts
+        assert verdict.confidence == pytest.approx(found.confidence, abs=1e-5)
+        assert verdict.predicted == found.label
+        assert found.stream == large
+        said.add(round(found.confidence, 5))
+    assert len(said) == 4  # auto crops
+    with path.open("rb") as pipe:
+        (live,) = evlift.predict(run, io.BytesIO(pipe.read()), duration_us=300_000)
+    (whole,) = evlift.predict(run, path)
+    assert shown([live])[0][3:] == shown([whole])[0][3:]
+
+
+def test_kept_state_and_masks_see_the_whole_sensor(run, mask_run, tmp_path):
+    path = written(tmp_path, events(size=(68, 68)))
+    for folder, how in ((run, {"duration_us": 60_000, "keep_state": True}), (mask_run, {})):
+        stretched = [one.row() for one in evlift.predict(folder, path, fit="stretch", **how)]
+        assert [one.row() for one in evlift.predict(folder, path, **how)] == stretched
+        with pytest.raises(ConfigError, match=r"Expected (a fit whose frame stands still|fit=.stretch.)"):
+            evlift.predict(folder, path, fit="crop-to-events", **how)
 
 
 def test_memory_does_not_grow_with_the_stream(run):
@@ -361,24 +396,3 @@ def test_masks_of_a_run_without_a_known_window_need_a_length(mask_run, tmp_path)
     change_record(old, duration_us=None)
     with pytest.raises(ConfigError, match="a window length"):
         evlift.predict(old, tmp_path / "a.raw")
-
-
-def test_exported_networks_are_opened_by_the_part_that_exports(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "evlift.exporting", None)
-    with pytest.raises(ConfigError, match=r"evlift\.exporting is not installed"):
-        open_predictor(tmp_path / "model.onnx")
-    trained = open_run(run)
-
-    class Exported:
-        recipe, record, classes = trained.recipe, trained.record, trained.classes
-
-        @staticmethod
-        def network(x):
-            return types.SimpleNamespace(logits=trained.network(x).logits)
-
-    fake = types.SimpleNamespace(open_exported=lambda path: Exported())
-    monkeypatch.setitem(sys.modules, "evlift.exporting", fake)
-    path = written(tmp_path, events())
-    assert shown(evlift.predict(tmp_path / "model.onnx", path)) == shown(evlift.predict(run, path))
-    with pytest.raises(ConfigError, match="keep the state"):
-        evlift.predict(tmp_path / "model.pt2", path, keep_state=True)

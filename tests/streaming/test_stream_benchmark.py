@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import evlift
+from helpers import benchmark
 from streams import events
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "stream.py"
 
 
 @pytest.fixture(scope="module")
 def stream():
-    spec = importlib.util.spec_from_file_location("stream_benchmark", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["stream_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("stream")
 
 
 @pytest.mark.parametrize(

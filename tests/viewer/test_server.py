@@ -227,6 +227,20 @@ def test_a_run_answers_for_every_window(recording, tmp_path):
         assert "best" not in empty
 
 
+def test_an_exported_network_answers_as_predict_does_whatever_the_sensor(tmp_path):
+    rng = np.random.default_rng(0)
+    columns = np.sort(rng.integers(0, 90_000, 2000)), *(rng.integers(20, 54, (2, 2000)))
+    stream = evlift.EventStream.from_columns(*columns, rng.random(2000) < 0.5, sensor_size=(68, 90))
+    evlift.write_events(tmp_path / "a.npz", stream)
+    folder = evlift.train(tiny(train={"steps": 1, "eval_every": 0}), tmp_path / "run").folder
+    (expected,) = evlift.predict(folder, tmp_path / "a.npz")
+    file = evlift.export(folder, "pt2", tmp_path / "m.pt2").path
+    with served(tmp_path / "a.npz", file) as viewer:
+        assert json.loads(ask(viewer, "/api/about")[1])["run"] == "m.pt2"
+        said, _, _ = parsed(ask(viewer, "/api/frame?start=0&length=100000")[1], 68 * 90)
+    assert said["best"][0] == [expected.label, pytest.approx(expected.confidence, abs=1e-4)]
+
+
 def test_a_run_with_masks_answers_with_a_mask(recording, tmp_path):
     changes = {
         "data": {"name": "simulated-digit-masks", "recordings": 100},

@@ -12,6 +12,7 @@ from typing import Any
 
 from evlift.datasets.recordings import SUFFIXES
 from evlift.errors import ConfigError, DataError, FormatError
+from evlift.files import files_below
 
 UNKNOWN = -1
 """Target of a recording of no class that the network knows."""
@@ -209,11 +210,7 @@ def _folder_names(root: Path) -> list[str]:
 
 def _files_below(folder: Path) -> list[Path]:
     """Visible files at any depth, sorted; links to folders further down are not followed."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if _visible(name))
-        found += [Path(place, name) for name in sorted(names) if _visible(name)]
-    return [path for path in found if path.is_file()]
+    return [file for file in files_below(folder) if all(map(_visible, file.relative_to(folder).parts))]
 
 
 def _visible(name: str) -> bool:

@@ -248,6 +248,16 @@ def dose(source: Source, test_objects: Iterable[str], share: float, *, seed: int
     return disjoint(source, test[round(share * len(test)) :])
 
 
+def leaking(
+    pool: Source, everything: Source, test_objects: Sequence[str], share: float, *, size: int, seed: int = 0
+) -> Source:
+    """`size` items: those of `share` of the test objects (:func:`dose` of `everything`), and the rest from `pool`."""
+    test = set(test_objects)
+    leaked = [item for item in dose(everything, test_objects, share, seed=seed) if item.object_id in test]
+    fewer = some(pool, size - len(leaked), seed=seed)
+    return fewer.with_items([*fewer, *leaked])
+
+
 def check_disjoint(**splits: Collection[Any]) -> None:
     """Raise if an object is in two of the named splits: the leak test.
 

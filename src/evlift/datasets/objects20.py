@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evlift.datasets.images import caltech101
 from evlift.datasets.items import Images
-from evlift.datasets.manifest import Split, disjoint, dose, fold_of_items, ranked, some
+from evlift.datasets.manifest import Split, disjoint, fold_of_items, leaking, ranked
 from evlift.datasets.suites import SUITES, data_root, simulated_recordings
 from evlift.datasets.task import TransferTask, assemble
 from evlift.errors import DataError
@@ -134,9 +134,7 @@ def _source(
     if shared:
         pool = pool.with_items([*pool, *photographs.subset(parts.train)])
     test = photographs.subset(parts.test).object_ids
-    leaked = [item for item in dose(photographs, test, leak, seed=SPLIT_SEED) if item.object_id in set(test)]
-    fewer = some(pool, size - len(leaked), seed=SPLIT_SEED)
-    return fewer.with_items([*fewer, *leaked]), held_out
+    return leaking(pool, photographs, test, leak, size=size, seed=SPLIT_SEED), held_out
 
 
 def _first_of_each_class(items: Images, order: list[int]) -> list[int]:

@@ -9,10 +9,9 @@ from evlift.datasets.items import Images, Recordings
 from evlift.datasets.manifest import (
     Split,
     disjoint,
-    dose,
     fold_of_items,
+    leaking,
     ranked,
-    some,
     split_by_fold,
 )
 from evlift.datasets.recordings import nmnist, nmnist6789
@@ -113,7 +112,4 @@ def _source(
     if leak == 0:
         return kept, val
     test = recordings.subset(parts.test).object_ids
-    seen = dose(images, test, leak, seed=SPLIT_SEED)
-    leaked = [item for item in seen if item.object_id in set(test)]
-    fewer = some(kept, source - len(leaked), seed=SPLIT_SEED)
-    return fewer.with_items([*fewer, *leaked]), val
+    return leaking(kept, images, test, leak, size=source, seed=SPLIT_SEED), val

@@ -9,28 +9,12 @@ from typing import Any
 from evlift.datasets.items import Item, Recordings, require, sorted_files, sorted_folders
 from evlift.errors import DataError
 from evlift.events import EventStream
+from evlift.events.readers import readable_suffixes
 from evlift.registry import Registry
 
 RECORDINGS = Registry("recording data set")
 
-SUFFIXES = (
-    ".raw",
-    ".dat",
-    ".aedat",
-    ".aedat2",
-    ".aedat31",
-    ".aedat4",
-    ".h5",
-    ".hdf5",
-    ".bin",
-    ".es",
-    ".npz",
-    ".npy",
-    ".txt",
-    ".csv",
-    ".tsv",
-    ".mat",
-)
+SUFFIXES = readable_suffixes()
 NMNIST_SOURCE = "https://www.garrickorchard.com/datasets/n-mnist (Train.zip and Test.zip)"
 NMNIST_CLASSES = tuple("0123456789")
 NMNIST_SENSOR = (34, 34)

@@ -64,52 +64,60 @@ def fit_temperature(logits: Floats, target: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers of a confidence are right.
+    """Answers sorted into bins of equal width by their confidence; such counts of parts add up.
+
+    Example:
+        >>> both = Reliability.of(np.array([0.9, 0.6]), np.array([True, False]))
+        >>> round(both.error, 3)
+        0.35
 
     Args:
-        edges: [bins + 1], of confidence; a bin holds ``edges[i] < confidence <= edges[i + 1]``.
-        counts: [bins], samples.
-        confidence, accuracy: [bins], means in each bin; NaN in an empty one.
+        counts: int64 [bins], answers; a bin holds ``edges[i] < confidence <= edges[i + 1]``.
+        sure: float64 [bins], sum of their probabilities.
+        hits: float64 [bins], how many were right.
+
+    Source: Guo et al., ICML 2017: 15 bins, the error the mean gap weighted by the answers in a bin.
     """
 
-    edges: NDArray[np.float64]
     counts: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
+    sure: NDArray[np.float64]
+    hits: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+        """From the probability of each answer in 0..1, and whether it was right, both [n]."""
+        edges = np.linspace(0, 1, bins + 1)
+        place = (np.searchsorted(edges, confidence, side="left") - 1).clip(0, bins - 1)
+        weights: tuple[NDArray[Any], ...] = (confidence.astype(np.float64), right.astype(np.float64))
+        sure, hits = (np.bincount(place, each, bins).astype(np.float64) for each in weights)
+        return cls(np.bincount(place, minlength=bins), sure, hits)
+
+    def __add__(self, other: Reliability) -> Reliability:
+        return Reliability(self.counts + other.counts, self.sure + other.sure, self.hits + other.hits)
+
+    @property
+    def middles(self) -> NDArray[np.float64]:
+        """[bins], of confidence."""
+        bins = len(self.counts)
+        return (np.arange(bins) + 0.5) / bins
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean of |accuracy - confidence| over the samples; NaN without samples."""
-        if not self.counts.sum():
-            return float("nan")
-        gaps = np.abs(self.accuracy - self.confidence)
-        return float(np.nansum(gaps * self.counts) / self.counts.sum())
+        """Expected calibration error (ECE): mean of |accuracy - confidence| over the answers; NaN without any."""
+        total = self.counts.sum()
+        return float(np.abs(self.hits - self.sure).sum() / total) if total else float("nan")
 
-
-def reliability_curve(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
-    """Accuracy against confidence in bins of equal width.
-
-    Example:
-        >>> reliability_curve(np.array([0.9, 0.9]), np.array([True, False]), bins=2).error
-        0.4
-
-    Args:
-        confidence: [n] in 0..1.
-        right: bool [n].
-        bins: how many.
-    """
-    edges = np.linspace(0, 1, bins + 1)
-    place = (np.searchsorted(edges, confidence, side="left") - 1).clip(0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(place, confidence, bins) / counts
-        accuracy = np.bincount(place, right.astype(float), bins) / counts
-    return Reliability(edges, counts, mean_confidence, accuracy)
+    @property
+    def curve(self) -> tuple[list[float], list[float]]:
+        """Mean confidence and share of right answers of the bins that hold any."""
+        used = self.counts > 0
+        sure, hits = ((sums[used] / self.counts[used]).tolist() for sums in (self.sure, self.hits))
+        return sure, hits
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
     """Expected calibration error (ECE) of confidences [n] of answers that are `right` [n] or not."""
-    return reliability_curve(confidence, right, bins).error
+    return Reliability.of(confidence, right, bins).error
 
 
 def separation(known: Floats, unknown: Floats) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from evlift.errors import ConfigError, DataError, EvliftError, FormatError
 from evlift.events.filter_chain import Pass, chain, parse_filter
 from evlift.events.filters import Crop, Filter
-from evlift.events.readers import READERS, RecordingWarning, open_reader
+from evlift.events.readers import READERS, RecordingWarning, open_reader, readable_suffixes
 from evlift.events.stream import EventStream
 from evlift.events.writers import WRITERS, write_events
 from evlift.events.writers.base import BLOCK_EVENTS, format_of
@@ -332,12 +332,6 @@ def convert(
 
 def _convert_job(converter: Converter, job: tuple[Path, Path]) -> Converted:
     return converter(*job)
-
-
-def readable_suffixes() -> tuple[str, ...]:
-    """Extensions of all readable formats."""
-    readers: list[Any] = [READERS[name] for name in READERS]
-    return tuple(dict.fromkeys(suffix for reader in readers for suffix in reader.extensions))
 
 
 def suffix_of(to: str | None) -> str:

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from evlift.assembly import Trained
 
 KEY = "evlift"  # under which a file holds its contract, as JSON
-KEPT = ("split", "digest", "temperature", "duration_us", "label_at", "metric", "judged_on", "val")
+KEPT = (
+    "split",
+    "digest",
+    "temperature",
+    "calibration",
+    "framing",
+    "duration_us",
+    "label_at",
+    "metric",
+    "judged_on",
+    "val",
+)
 BY_CLIP = ("max", "p99.9")  # normalisations that need a whole clip
 INPUTS = {  # what a file reads → what that is
     "counts": "events counted by time step and polarity (off, on); the file normalises them",

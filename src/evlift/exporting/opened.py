@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evlift.config import Recipe
+from evlift.assembly import TrainedNetwork
 from evlift.errors import ConfigError
 from evlift.exporting.contract import Contract
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 SUFFIXES = (".onnx", ".pt2", ".nir")
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, kw_only=True)
+class Exported(TrainedNetwork):
     """A written file, opened: what `evlift.open_run` gives for a run.
 
     Args:
         path: the file.
         contract: what it says of itself.
-        network: ``network(x).logits`` for x [B, T, C, H, W].
-        recipe: how recordings are encoded for it.
-        record: classes, sensor_size, count_scale and the figures of the run.
     """
 
     path: Path
     contract: Contract
-    network: ExportedNetwork
-    recipe: Recipe
-    record: dict[str, Any]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by index."""
-        return tuple(self.record["classes"])
+    def place(self) -> Path:
+        """The file."""
+        return self.path
+
+    @property
+    def quantile_inside(self) -> float | None:
+        """The count that becomes 1 in files that normalise by a fixed scale."""
+        within = self.contract.reads == "counts" and self.contract.input["normalise"] == "quantile"
+        return self.contract.record["count_scale"] if within else None
 
 
 class ExportedNetwork:
@@ -118,15 +118,20 @@ def open_exported(path: str | Path) -> Exported:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"Expected a file of `evlift export` at {file}, but there is none.")
-    if file.suffix == ".onnx":
+    suffix = file.suffix.lower()
+    if suffix == ".onnx":
         from evlift.exporting.onnx_file import open_onnx as opener
-    elif file.suffix == ".pt2":
+    elif suffix == ".pt2":
         from evlift.exporting.pt2_file import open_pt2 as opener
-    elif file.suffix == ".nir":
+    elif suffix == ".nir":
         from evlift.exporting.nir_file import open_nir as opener
     else:
         raise ConfigError(f"Expected a file ending in {', '.join(SUFFIXES)}, but got {file}.")
     contract, run = opener(file)
     return Exported(
-        file, contract, ExportedNetwork(contract, run), contract.recipe(), contract.opened_record()
+        path=file,
+        contract=contract,
+        network=ExportedNetwork(contract, run),
+        recipe=contract.recipe(),
+        record=contract.opened_record(),
     )

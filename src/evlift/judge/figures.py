@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.engine.calibration import Confidence, reliability_curve
+from evlift.engine.calibration import Confidence, Reliability, calibration_error
 from evlift.files import atomic_path
 from evlift.report import new_figure
 
@@ -35,14 +35,12 @@ def reliability_figure(confidence: Confidence, temperature: float) -> Figure:
 
 
 def _reliability(axis: Axes, values: NDArray[np.float64], right: NDArray[np.bool_], title: str) -> None:
-    curve = reliability_curve(values, right, BINS)
-    full = curve.counts > 0
-    middles, width = (curve.edges[:-1] + curve.edges[1:]) / 2, 1 / BINS
-    axis.bar(middles[full], curve.accuracy[full], width * 0.92, color="#4c78a8", label="accuracy")
-    axis.plot(curve.confidence[full], curve.accuracy[full], "o", color="#1b1f24", markersize=3)
+    found = Reliability.of(values, right, BINS)
+    confidence, accuracy = found.curve
+    axis.bar(found.middles[found.counts > 0], accuracy, 0.92 / BINS, color="#4c78a8", label="accuracy")
+    axis.plot(confidence, accuracy, "o", color="#1b1f24", markersize=3)
     axis.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
-    error = reliability_curve(values, right).error
-    axis.set_title(f"{title}: ECE {error:.3f}", fontsize=10)
+    axis.set_title(f"{title}: ECE {calibration_error(values, right):.3f}", fontsize=10)
     axis.set(xlim=(0, 1), ylim=(0, 1.02))
     _plain(axis)
 

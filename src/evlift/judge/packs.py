@@ -79,7 +79,7 @@ def pack(
 
         write_text(made.config, yaml.safe_dump(record["recipe"], sort_keys=False, allow_unicode=True))
         write_json(made.record, record)
-        write_text(made.folder / CARD, model_card(record, _size(made.folder)))
+        write_text(made.folder / CARD, model_card(record, size_of(made.folder)))
         open_run(made.folder)  # what cannot be opened is not handed out
         if out.exists():
             shutil.rmtree(out)
@@ -155,7 +155,8 @@ def without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Bytes of a pack's files."""
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
@@ -167,6 +168,6 @@ def shipped_packs() -> dict[str, dict[str, Any]]:
         ['digits-convnet']
     """
     return {
-        name: {**Run(folder).read_record(), "bytes": _size(folder)}
+        name: {**Run(folder).read_record(), "bytes": size_of(folder)}
         for name, folder in shipped_weights().items()
     }

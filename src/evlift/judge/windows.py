@@ -103,9 +103,7 @@ def reader_of(path: Path, trained: Trained, sensor_size: tuple[int, int] | None 
     from evlift.events import open_reader
 
     reader = open_reader(path)
-    if not any("sensor" in what for what in reader.detected):
-        return reader
-    height, width = trained.record["sensor_size"]
-    if sensor_size is None and reader.sensor_size[0] <= height and reader.sensor_size[1] <= width:
-        sensor_size = (height, width)
-    return reader if sensor_size is None else open_reader(path, sensor_size=sensor_size)
+    if sensor_size is not None and reader.guesses_sensor:
+        return open_reader(path, sensor_size=sensor_size)
+    reader.assume_sensor(trained.sensor_size)
+    return reader

@@ -18,11 +18,12 @@ from evlift.assembly import Trained, evaluation_feeder, reads_pictures
 from evlift.datasets.base import Batch
 from evlift.datasets.items import Collection
 from evlift.datasets.task import TransferTask
+from evlift.engine.calibration import Reliability
 from evlift.engine.evaluate import Evaluation, SegmentationEvaluation, run_network
 from evlift.engine.metrics import VOID, Recognition, Segmentation, confusion_matrix
 from evlift.errors import ConfigError
 from evlift.models.cost import Cost, measure_cost
-from evlift.report.calibration import Reliability
+from evlift.streaming.predictor import probabilities
 
 EXAMPLES, MISTAKES = 8, 8
 COSTED = 32
@@ -58,7 +59,7 @@ class Judged:
         evaluation: as `evlift evaluate` makes it.
         confusions: int64 [n, K, K] of single samples, for masks alone.
         rates: float64 [n], events a second of each recording; empty for pictures.
-        reliability: of the probabilities, over samples or over pixels.
+        reliability: of the probabilities, calibrated if the run is, over samples or over pixels.
         cost: of one clip.
         examples: evenly spaced over the split.
         mistakes: the most confident ones, worst first.
@@ -107,7 +108,7 @@ def judge(trained: Trained, task: TransferTask, split: str) -> Judged:
             clips, target = clips_of(batch)
             first.extend(clips[: COSTED - len(first)])
             part = run_network(trained.network, [batch])
-            tally.add(part, logits.pop().float().mean(1), clips, target)
+            tally.add(part, probabilities(logits.pop(), trained.temperature), clips, target)
     rates = (
         [] if split == "source_val" else [event_rate(items, i, task.duration_us) for i in range(len(items))]
     )
@@ -169,8 +170,8 @@ class _Tally:
     )
     _number: Iterator[int] = field(default_factory=count)
 
-    def add(self, part: Any, mean: Tensor, clips: Tensor, target: Tensor) -> None:
-        """A batch: its evaluation, mean logits over T [B, K, ...], sequences and targets."""
+    def add(self, part: Any, chances: Tensor, clips: Tensor, target: Tensor) -> None:
+        """A batch: its evaluation, probabilities [B, K, ...], sequences and targets."""
         raise NotImplementedError
 
     def whole(self) -> Evaluation | SegmentationEvaluation:
@@ -192,10 +193,10 @@ class _Tally:
 class _ClassTally(_Tally):
     parts: list[Evaluation] = field(default_factory=list)
 
-    def add(self, part: Any, mean: Tensor, clips: Tensor, target: Tensor) -> None:
+    def add(self, part: Any, chances: Tensor, clips: Tensor, target: Tensor) -> None:
         """See :class:`_Tally`."""
         self.parts.append(part)
-        best = mean.softmax(-1).max(-1)
+        best = chances.max(-1)
         right = best.indices == target
         self.reliability += Reliability.of(best.values.numpy(), right.numpy())
         rows = zip(part.names, clips, best.indices, target, best.values, right, strict=True)
@@ -216,12 +217,12 @@ class _MaskTally(_Tally):
     confusions: list[NDArray[np.int64]] = field(default_factory=list)
     per_step: Any = 0
 
-    def add(self, part: Any, mean: Tensor, clips: Tensor, target: Tensor) -> None:
+    def add(self, part: Any, chances: Tensor, clips: Tensor, target: Tensor) -> None:
         """See :class:`_Tally`; a batch is one sample."""
         self.names.extend(part.names)
         self.per_step = self.per_step + part.confusions
         self.confusions.append(part.confusions[-1])
-        confidence, answer = (found[0].numpy() for found in mean.softmax(1).max(1))  # [1, K, H, W] → [H, W]
+        confidence, answer = (found[0].numpy() for found in chances.max(1))  # [1, K, H, W] → [H, W]
         truth = target[0].numpy()
         known, right = truth != VOID, answer == truth
         self.reliability += Reliability.of(confidence[known], right[known])

@@ -245,7 +245,7 @@ def add_calibration(page: Page, subjects: Sequence[Subject]) -> None:
     )
     page.table(
         ("run", "answers", "ECE, 15 bins"),
-        [(n, f"{one.count.sum():,}", f"{one.ece:.4f}") for n, one in found.items()],
+        [(n, f"{one.counts.sum():,}", f"{one.error:.4f}") for n, one in found.items()],
     )
 
 

@@ -22,6 +22,7 @@ from evlift.models.modes import evaluating
 from evlift.models.neurons import Neuron
 from evlift.report.judge import clips_of, split_batches
 from evlift.report.pictures import events_png, mask_png, stream_png
+from evlift.streaming.predictor import Predictor
 
 NEURONS = 64
 FRAMES = 30
@@ -86,19 +87,16 @@ def play(trained: Trained, task: TransferTask, split: str, side: int) -> list[Fr
         return _play_masks(trained, task, split, side)
     items = getattr(task, split)
     stream, truth = items.load(0), trained.classes[int(items.targets[0])]
-    encoder = evaluation_feeder(trained, task).encoder
     if not len(stream):
         return []
-    begin, rng = int(stream.t[0]), np.random.default_rng(0)
+    begin, predictor = int(stream.t[0]), Predictor(trained, keep_state=False)
     frames = []
     for start, stop in pairwise(np.linspace(begin, int(stream.t[-1]) + 1, FRAMES + 1).astype(int)):
-        clip = encoder.events(stream.between(begin, stop), rng, augment=False, window="full")
-        with torch.no_grad():
-            chances = trained.network(clip[None]).logits.float().mean(1).softmax(-1)[0]  # [1, T, K] → [K]
+        found = predictor(stream.between(begin, stop), begin, stop, recording="")
         now = stream.between(start, stop)
         said = (
             f"{(stop - begin) / 1000:.0f} ms: {len(now)} events; of all events up to here the network says "
-            f"{trained.classes[int(chances.argmax())]} ({float(chances.max()):.2f}). Label: {truth}."
+            f"{found.label} ({found.confidence:.2f}). Label: {truth}."
         )
         frames.append(Frame((stream_png(now, side),), said))
     return frames
@@ -106,12 +104,10 @@ def play(trained: Trained, task: TransferTask, split: str, side: int) -> list[Fr
 
 def _play_masks(trained: Trained, task: TransferTask, split: str, side: int) -> list[Frame]:
     frames: list[Frame] = []
+    predictor = Predictor(trained, keep_state=False)
     for batch in split_batches(trained, task, split, 1):
         clips, target = clips_of(batch)
-        with torch.no_grad():
-            answer = (
-                trained.network(clips).logits.float().mean(1).argmax(1)[0].numpy()
-            )  # [1, T, K, H, W] → [H, W]
+        answer = predictor.ask(clips).argmax(0).numpy()  # [K, H, W] → [H, W]
         truth = target[0].numpy()
         iou = Segmentation(confusion_matrix(truth, answer, len(trained.classes))).mean_iou
         images = (events_png(clips[0].sum(0).numpy(), side), mask_png(answer, side), mask_png(truth, side))

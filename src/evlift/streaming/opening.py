@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from evlift.errors import ConfigError
+if TYPE_CHECKING:
+    from evlift.assembly import TrainedNetwork
 
-EXPORTED = (".onnx", ".pt2", ".nir")
 
-
-def open_predictor(path: str | Path) -> Any:
-    """What predicts, opened: an object with `recipe`, `record`, `network` and `classes`, as of `open_run`.
+def open_predictor(path: str | Path) -> TrainedNetwork:
+    """What predicts, opened.
 
     Example:
         >>> trained = open_predictor("runs/first")  # doctest: +SKIP
@@ -20,21 +18,17 @@ def open_predictor(path: str | Path) -> Any:
         torch.Size([1, 6, 10])
 
     Args:
-        path: folder of a finished run, or a network that was exported to .onnx, .pt2 or .nir.
+        path: folder of a finished run, a pack, the name of shipped weights, or a network that `evlift export` wrote to
+            .onnx, .pt2 or .nir.
 
     Raises:
         DataError: no such run.
-        ConfigError: an exported network where this installation cannot run one.
+        FormatError: a file that `evlift export` did not write.
+        ConfigError: an exported network whose packages are not installed.
     """
     from evlift.assembly import open_run
+    from evlift.exporting.opened import SUFFIXES, open_exported
 
-    if Path(path).suffix.lower() not in EXPORTED or Path(path).is_dir():
-        return open_run(path)
-    try:
-        exporting = importlib.import_module("evlift.exporting")
-        return exporting.open_exported(path)
-    except ImportError as error:
-        raise ConfigError(
-            f"Expected to run the exported network {path}, but {error.name or error} is not installed. Give the "
-            "folder of the run, or install what the export needs: pip install 'evlift[export]'."
-        ) from None
+    if Path(path).suffix.lower() in SUFFIXES and not Path(path).is_dir():
+        return open_exported(path)
+    return open_run(path)

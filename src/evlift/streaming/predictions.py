@@ -12,6 +12,7 @@ from evlift.events import EventStream
 
 UNKNOWN = "unknown"
 UNKNOWN_PIXEL = 255
+SHOWN = 3  # classes of a window, where there is no room for all
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,6 +50,11 @@ class WindowPrediction:
         """In a few words, for a line of text."""
         raise NotImplementedError
 
+    @property
+    def best(self) -> list[tuple[str, float]]:
+        """The three classes that are most probable or cover most of the mask, and how much."""
+        raise NotImplementedError
+
     def _place(self) -> dict[str, Any]:
         names = ("recording", "start_us", "stop_us", "events")
         return {name: getattr(self, name) for name in names}
@@ -81,6 +87,12 @@ class Prediction(WindowPrediction):
         """The label."""
         return self.label
 
+    @property
+    def best(self) -> list[tuple[str, float]]:
+        """The three most probable classes with their probabilities."""
+        order = np.argsort(-self.probabilities, kind="stable")[:SHOWN]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order.tolist()]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaskPrediction(WindowPrediction):
@@ -110,7 +122,12 @@ class MaskPrediction(WindowPrediction):
     @property
     def said(self) -> str:
         """The largest classes with their shares."""
-        return ", ".join(f"{name} {share:.0%}" for name, share in list(self.shares.items())[:3])
+        return ", ".join(f"{name} {share:.0%}" for name, share in self.best)
+
+    @property
+    def best(self) -> list[tuple[str, float]]:
+        """The three classes that cover most of the mask, and which share of it."""
+        return list(self.shares.items())[:SHOWN]
 
 
 def runs_of(mask: NDArray[np.uint8]) -> list[int]:

@@ -8,56 +8,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evlift.assembly import reads_pictures
-from evlift.datasets.scene_encoder import SceneEncoder
-from evlift.datasets.transfer import Encoder
+from evlift.assembly import TrainedNetwork, Viewer, reads_pictures
 from evlift.errors import ConfigError
 from evlift.events import EventStream
-from evlift.events.filters import resize
+from evlift.events.framing import Fit
 from evlift.streaming.predictions import UNKNOWN, UNKNOWN_PIXEL, MaskPrediction, Prediction
 
 
 class Predictor:
     """Encodes windows as the run did, asks its network, and says the answer in classes.
 
+    Example:
+        >>> predictor = Predictor(open_predictor("runs/a"))  # doctest: +SKIP
+        >>> predictor(stream.between(0, 50_000), 0, 50_000, recording="a.raw").label  # doctest: +SKIP
+        '3'
+
     Args:
-        trained: recipe, record, network and classes, see :func:`~evlift.streaming.opening.open_predictor`.
-        name: of the run, for messages.
+        trained: see :func:`~evlift.streaming.opening.open_predictor`.
         keep_state: potentials of spiking neurons go on from window to window; None is what the recipe says.
-        unknown_below: least probability of a class to be named.
+        unknown_below: least probability of a class to be named; "auto" is what the run's calibration suggests.
+        fit: how recordings of another sensor are shown, see :class:`~evlift.assembly.Viewer`. Each window has a frame
+            of its own under "crop-to-events"; as potentials belong to places, "auto" is "stretch" where they are kept.
 
     Raises:
-        ConfigError: a network that reads pictures, or one without potentials to keep.
+        ConfigError: a network that reads pictures, one without potentials to keep, a `fit` that does not go with masks
+            or kept state, or "auto" for a run without a calibration.
     """
 
     def __init__(
-        self, trained: Any, name: str, *, keep_state: bool | None = None, unknown_below: float = 0.0
+        self,
+        trained: TrainedNetwork,
+        *,
+        keep_state: bool | None = None,
+        unknown_below: float | str = 0.0,
+        fit: Fit = "auto",
     ) -> None:
-        recipe, record = trained.recipe, trained.record
-        self.network, self.classes, self.record = trained.network, tuple(trained.classes), record
-        task = getattr(self.network, "task", "recognition")
-        if reads_pictures(recipe) or task not in ("recognition", "segmentation"):
+        recipe, name = trained.recipe, trained.place
+        self.trained, self.network, self.classes = trained, trained.network, trained.classes
+        if reads_pictures(recipe):
             raise ConfigError(
-                f"Expected a run that reads events and gives recordings a class or a mask, but {name} does another "
-                "task."
+                f"Expected a run that reads events, but {name} reads pictures. Give another run."
             )
-        self.segments = task == "segmentation"
+        self.segments = trained.segments
         self.keep_state = recipe.input.keep_state if keep_state is None else keep_state
         if self.keep_state and not getattr(self.network, "keeps_state", False):
             raise ConfigError(
                 f"Expected a spiking network to keep the state of, but {name} has {recipe.model['name']}. Leave "
                 "--keep-state out."
             )
-        self.unknown_below = unknown_below
-        height, width = record["sensor_size"]
-        self.sensor_size = (int(height), int(width))
-        scale = record["count_scale"]
-        encoder: Any = (
-            SceneEncoder(recipe.input, sensor_size=self.sensor_size, duration_us=1, scale=scale)
-            if self.segments
-            else Encoder(recipe.input, self.sensor_size, scale)
-        )
-        self.frames = encoder.frames
+        if self.keep_state and fit == "crop-to-events":
+            raise ConfigError(
+                "Expected a fit whose frame stands still where state is kept, but got 'crop-to-events'. Give stretch, "
+                "cover or letterbox."
+            )
+        self.unknown_below = trained.threshold(unknown_below)
+        self.sensor_size, self.temperature = trained.sensor_size, trained.temperature
+        self.view = Viewer(trained, "stretch" if self.keep_state and fit == "auto" else fit)
         self._state: Any = None
 
     def reset(self) -> None:
@@ -73,24 +79,29 @@ class Predictor:
         """[1, T, 2, H, W] frames of a window.
 
         Args:
-            stream: its events, on any sensor: coordinates are scaled to that of the network.
+            stream: its events, on any sensor.
             start_us, stop_us: of the window.
             timed: it has a set length. A mask belongs to a place in it, and kept state to its last moment: frames
                 then divide the window, where those of a recognition network divide the time from its first event to
                 its last, as in training.
         """
-        adapted = stream if stream.sensor_size == self.sensor_size else resize(stream, *self.sensor_size)
         bounds = (start_us, stop_us) if timed and (self.segments or self.keep_state) else None
-        return self.frames(adapted, window_us=bounds)[None]  # [T, 2, H, W] → [1, T, 2, H, W]
+        return self.view(stream, bounds_us=bounds)[None]  # [T, 2, H, W] → [1, T, 2, H, W]
 
     @torch.no_grad()
     def ask(self, clip: Tensor) -> Tensor:
         """Clip [1, T, 2, H, W] → probabilities [K] or [K, H, W]."""
         if not self.keep_state:
-            return probabilities(self.network(clip).logits, self.record)
+            return probabilities(self.network(clip).logits, self.temperature)[0]
         out = self.network(clip, state=self._state)
         self._state = out.state
-        return probabilities(out.logits, self.record)
+        return probabilities(out.logits, self.temperature)[0]
+
+    def __call__(self, stream: EventStream, start_us: int, stop_us: int, *, recording: str) -> Any:
+        """The prediction on the events of a window of set length."""
+        found = self.ask(self.encode(stream, start_us, stop_us, timed=True))
+        window = {"recording": recording, "start_us": start_us, "stop_us": stop_us, "events": len(stream)}
+        return self.say(found, stream=stream, **window)
 
     def say(self, found: Tensor, **window: Any) -> Prediction | MaskPrediction:
         """Probabilities [K] or [K, H, W] as a prediction on the window that the keywords describe."""
@@ -110,10 +121,7 @@ class Predictor:
         )
 
 
-def probabilities(logits: Tensor, record: dict[str, Any]) -> Tensor:
-    """Logits [1, T, K(, H, W)] → probabilities [K(, H, W)] of the mean over T.
-
-    A record with a `temperature`, as calibration on held-out data leaves it, has the logits divided by it.
-    """
-    mean = logits.float().mean(1)[0]  # [1, T, K, ...] → [K, ...]
-    return (mean / record.get("temperature", 1.0)).softmax(0)
+def probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Logits [B, T, K(, H, W)] → probabilities [B, K(, H, W)] of the mean over T, divided by a temperature."""
+    mean = logits.float().mean(1)  # [B, T, K, ...] → [B, K, ...]
+    return (mean / temperature).softmax(1)

@@ -12,6 +12,7 @@ from typing import Any
 from evlift.config import check_range
 from evlift.errors import ConfigError, DataError, FormatError
 from evlift.events import EventStream, RecordingWarning
+from evlift.events.framing import Fit
 from evlift.events.readers.windowing import windows_of
 from evlift.streaming.live import LiveBytes
 from evlift.streaming.opening import open_predictor
@@ -76,7 +77,8 @@ def predict(
     follow: bool = False,
     idle_s: float = IDLE_S,
     keep_state: bool | None = None,
-    unknown_below: float = 0.0,
+    unknown_below: float | str = 0.0,
+    fit: Fit = "auto",
 ) -> Predictions:
     """What a network says of recordings, window by window, in memory that does not grow with their length.
 
@@ -93,12 +95,15 @@ def predict(
             of 100 ms.
         overlap: share of a window that the next one sees again, at least 0 and below 1.
         format: of the recordings, where it cannot be told from their content.
-        sensor_size: (H, W), overrides the files' own. Recordings of another sensor than the network's are scaled to
-            it.
+        sensor_size: (H, W), overrides the files' own.
         follow: the file is still being written: wait for more at its end.
         idle_s: seconds without growth after which a followed file is finished.
         keep_state: potentials of spiking neurons go on from window to window; None is what the recipe says.
-        unknown_below: least probability of a class to be named; less is "unknown", in masks 255.
+        unknown_below: least probability of a class to be named; less is "unknown", in masks 255. "auto" is the
+            threshold that the run's calibration suggests.
+        fit: how recordings of another sensor than the network's are shown, window by window, as
+            :func:`evlift.evaluate_recordings` shows them (:func:`~evlift.events.framing.framed`). Masks, and "auto"
+            where state is kept, have the whole sensor ("stretch").
 
     Returns:
         An iterator of :class:`Prediction` or :class:`MaskPrediction`; its `summary` has counts, losses and times.
@@ -109,13 +114,12 @@ def predict(
         ConfigError: settings that contradict each other, or a network that reads pictures.
     """
     cut = Cut(duration_us, n_events, overlap)
-    check_range("unknown_below", unknown_below, 0, 1)
     if not 0 < idle_s < float("inf"):
         raise ConfigError(f"Expected `idle_s` to be positive, but got {idle_s}.")
     from evlift.streaming.predictor import Predictor
 
     trained = open_predictor(run)
-    predictor = Predictor(trained, str(run), keep_state=keep_state, unknown_below=unknown_below)
+    predictor = Predictor(trained, keep_state=keep_state, unknown_below=unknown_below, fit=fit)
     if overlap and predictor.keep_state:
         raise ConfigError(
             "Expected no `overlap` where state is kept, because neurons would see events twice. Leave one out."
@@ -129,7 +133,7 @@ def predict(
 
 def _default_cut(predictor: Any, sources: Sources, run: str) -> Cut:
     if predictor.segments:
-        trained_us = predictor.record.get("duration_us")
+        trained_us = predictor.trained.record.get("duration_us")
         if trained_us is None:
             raise ConfigError(f"Expected a window length, because the record of {run} states none. Give one.")
         return Cut(duration_us=int(trained_us))

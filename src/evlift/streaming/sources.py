@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from evlift.errors import ConfigError, DataError
 from evlift.events import READERS, Reader, open_reader
-from evlift.events.readers import RecordReader, detect_format
+from evlift.events.readers import RecordReader, detect_format, readable_suffixes
+from evlift.files import files_below
 from evlift.streaming.live import FollowedFile, LiveBytes, PipeBytes
 
 HEAD_BYTES = 4096  # of a stream, before its format is told: longer than the headers in use
@@ -108,24 +109,12 @@ def find_sources(source: AnySource, how: HowToRead) -> Sources:
 def _folder(path: Path, how: HowToRead) -> Sources:
     if how.follow:
         raise ConfigError(f"Expected a file to follow, but got the folder {path}. Name one file in it.")
-    files = recordings_below(path)
+    files = files_below(path, readable_suffixes())
     if not files:
-        known = " ".join(sorted(_extensions()))
+        known = " ".join(sorted(readable_suffixes()))
         raise DataError(f"Expected recordings below {path}, but there is no file with one of {known}.")
     items = (Source(str(file.relative_to(path)), partial(_open_file, file, how)) for file in files)
     return Sources(tuple(items), folder=True)
-
-
-def recordings_below(folder: Path) -> list[Path]:
-    """Files below a folder whose extension is that of a format, sorted; hidden ones left out."""
-    known = _extensions()
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in known and file.is_file())
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
-
-
-def _extensions() -> set[str]:
-    readers: list[Any] = [READERS[name] for name in READERS]
-    return {extension for reader in readers for extension in reader.extensions}
 
 
 def _is_pipe(path: Path) -> bool:
@@ -147,8 +136,7 @@ def _live(name: str, live: LiveBytes, how: HowToRead) -> Sources:
 
 
 def _open_file(path: Path, how: HowToRead) -> Opened:
-    reader = open_reader(path, format=how.format, sensor_size=how.sensor_size)
-    return Opened(_on_usual_sensor(reader, how))
+    return Opened(_assumed(open_reader(path, format=how.format, sensor_size=how.sensor_size), how))
 
 
 def _open_live(name: str, live: LiveBytes, how: HowToRead) -> Opened:
@@ -163,15 +151,12 @@ def _open_live(name: str, live: LiveBytes, how: HowToRead) -> Opened:
         )
     size = how.sensor_size or (how.usual_size if kind.headerless else None)
     reader = open_reader(file, format=format, sensor_size=size)
-    return Opened(_on_usual_sensor(reader, how), live)
+    return Opened(_assumed(reader, how), live)
 
 
-def _on_usual_sensor(reader: Reader, how: HowToRead) -> Reader:
-    """The network's sensor for a recording that does not state one, if the guessed one fits on it."""
-    guessed = how.sensor_size is None and any("sensor" in what for what in reader.detected)
-    fits = all(a <= b for a, b in zip(reader.sensor_size, how.usual_size, strict=True))
-    if guessed and fits:
-        reader.sensor_size = how.usual_size
+def _assumed(reader: Reader, how: HowToRead) -> Reader:
+    if how.sensor_size is None:
+        reader.assume_sensor(how.usual_size)
     return reader
 
 

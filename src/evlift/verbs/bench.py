@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
-from evlift.verbs.common import open_console
+from evlift.verbs.common import count, number, open_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,12 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keep figures of finished runs in DIR/SUITE.jsonl, small enough to commit; what is there is done",
     )
-    parser.add_argument(
-        "--workers", type=at_least(int, 1), metavar="N", help="runs at a time; default: one a core"
-    )
+    parser.add_argument("--workers", type=count, metavar="N", help="runs at a time; default: one a core")
     parser.add_argument(
         "--minutes",
-        type=at_least(float, 0),
+        type=number(0),
         metavar="M",
         help="stop after so long; the same command goes on",
     )
@@ -278,18 +276,3 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"expected whole numbers with commas between, but got {text}"
         ) from None
-
-
-def at_least(kind: type, low: float) -> Callable[[str], Any]:
-    """A type of arguments: numbers of at least `low`."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not value >= low:
-            raise argparse.ArgumentTypeError(f"expected a number of at least {low}, but got {text}")
-        return value
-
-    return parse

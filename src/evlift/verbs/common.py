@@ -3,29 +3,78 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+MOST = 1e12
+"""No number of an option is above it."""
 
-def count(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, but got {text}")
-    return int(text)
+
+def whole(low: int) -> Callable[[str], int]:
+    """A type of arguments: whole numbers of at least `low`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {low}, but got {text}")
+        return int(text)
+
+    return parse
+
+
+def number(low: float, high: float = MOST) -> Callable[[str], float]:
+    """A type of arguments: numbers from `low` to `high`."""
+    wanted = f"of at least {low:g}" if high == MOST else f"from {low:g} to {high:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a number {wanted}, but got {text}")
+        return value
+
+    return parse
+
+
+count = whole(1)
+share = number(0, 1)
 
 
 def milliseconds(text: str) -> int:
     """Milliseconds as µs."""
+    return round(1000 * number(1e-3)(text))
+
+
+def threshold(text: str) -> float | str:
+    """A confidence from 0 to 1, or `auto`."""
     try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0.001 <= value <= 1e12:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0.001, but got {text}")
-    return round(value * 1000)
+        return text if text == "auto" else share(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).replace(", but", ", or auto, but", 1)) from None
+
+
+def size(text: str) -> tuple[int, int]:
+    """`180x240` as (180, 240)."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(
+        side.isascii() and side.isdecimal() and 0 < int(side) < 2**14 for side in sides
+    ):
+        raise argparse.ArgumentTypeError(f"expected HxW such as 180x240, but got {text}")
+    return (int(sides[0]), int(sides[1]))
+
+
+def add_fit(parser: argparse._ActionsContainer) -> None:
+    """`--fit`, which means the same for every verb that shows recordings of another sensor to a network."""
+    parser.add_argument(
+        "--fit",
+        choices=["auto", "crop-to-events", "cover", "letterbox", "stretch"],
+        default="auto",
+        help="how another sensor is shown; auto: the network's own as it is, others cropped to their events",
+    )
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:

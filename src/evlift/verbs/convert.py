@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
-from evlift.verbs.common import count, print_table
-from evlift.verbs.simulate import size
+from evlift.verbs.common import MOST, count, number, print_table, size
 
 if TYPE_CHECKING:
     from evlift.events.convert import Conversions
@@ -151,13 +150,7 @@ def _complain_of(found: Conversions, more: str) -> None:
 
 def time_us(text: str) -> int:
     """Milliseconds, negative ones too, as µs."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) <= 1e15:
-        raise argparse.ArgumentTypeError(f"expected milliseconds, but got {text}")
-    return round(value * 1000)
+    return round(1000 * number(-MOST, MOST)(text))
 
 
 def box(text: str) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError
-from evlift.verbs.common import count, milliseconds, print_table
+from evlift.verbs.common import add_fit, count, milliseconds, print_table, size, threshold
 
 if TYPE_CHECKING:
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--unknown-below",
-        type=_threshold,
+        type=threshold,
         metavar="P",
         help="call an answer unknown if its confidence is below P; auto: the run's own threshold",
     )
@@ -58,33 +58,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--class-map", metavar="FILE", help="YAML with lines 'folder: class', null for no class"
     )
-    group.add_argument(
-        "--fit",
-        choices=["auto", "crop-to-events", "cover", "letterbox", "stretch"],
-        default="auto",
-        help="how another sensor is shown; auto: the network's own as it is, others cropped to their events",
-    )
+    add_fit(group)
     group.add_argument("--duration-ms", type=milliseconds, help="cut recordings into windows of this length")
     group.add_argument("--max-windows", type=count, metavar="N", help="of one recording (default: 100)")
-    group.add_argument("--sensor", type=_size, metavar="WxH", help="of files that do not state it")
-
-
-def _threshold(text: str) -> float | str:
-    if text == "auto":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, or auto, but got {text}")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    """WxH as (H, W)."""
-    width, _, height = text.lower().partition("x")
-    return count(height), count(width)
+    group.add_argument("--sensor", type=size, metavar="HxW", help="of files that do not state it")
 
 
 def run(options: argparse.Namespace) -> None:

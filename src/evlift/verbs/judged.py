@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.errors import ConfigError
 from evlift.files import write_json, write_text
 from evlift.verbs.common import open_console, print_table
 
@@ -23,19 +22,8 @@ if TYPE_CHECKING:
 
 
 def threshold_of(given: float | str | None, trained: Trained) -> float | None:
-    """The threshold that was asked for.
-
-    Raises:
-        ConfigError: auto for a run without a calibration.
-    """
-    if given != "auto":
-        return given  # type: ignore[return-value]
-    if trained.calibration is None:
-        raise ConfigError(
-            f"Expected a calibrated run for --unknown-below auto, but {trained.run.folder} is none. Calibrate it where "
-            "its data are: evlift evaluate RUN --calibrate."
-        )
-    return trained.calibration.unknown_below
+    """The threshold that was asked for, if one was."""
+    return None if given is None else trained.threshold(given)
 
 
 def confidence_of(evaluation: Evaluation | SegmentationEvaluation, trained: Trained) -> Confidence | None:

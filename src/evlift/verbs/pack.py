@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.folder is None or options.out is None:
         raise ConfigError("Expected RUN and OUT, or --list.")
-    from evlift.judge.packs import CARD, pack
+    from evlift.judge.packs import CARD, pack, size_of
 
     console = open_console()
     made = pack(
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         note=options.note,
         say=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
-    size = sum(file.stat().st_size for file in made.folder.iterdir())
+    size = size_of(made.folder)
     console.print(
         f"{made.folder}, {size / 1e3:,.0f} kB, described in {CARD}. Next: evlift evaluate {made.folder} --data "
         "recordings:FOLDER",

@@ -13,8 +13,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
-from evlift.verbs.common import count, milliseconds, open_console, print_table
-from evlift.verbs.simulate import size
+from evlift.verbs.common import (
+    add_fit,
+    count,
+    milliseconds,
+    number,
+    open_console,
+    print_table,
+    share,
+    size,
+    threshold,
+)
 
 if TYPE_CHECKING:
     from evlift.streaming import MaskPrediction, Prediction, Predictions
@@ -42,17 +51,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--idle-s",
-        type=seconds,
+        type=number(1e-3),
         default=10.0,
         help="seconds without growth that end --follow (default: %(default)s)",
     )
     parser.add_argument(
         "--unknown-below",
-        type=share,
+        type=threshold,
         default=0.0,
         metavar="P",
-        help="say `unknown` for less probable classes",
+        help="say `unknown` for less probable classes; auto: below the run's own threshold",
     )
+    add_fit(parser)
     parser.add_argument(
         "--out",
         action="append",
@@ -107,6 +117,7 @@ def run(options: argparse.Namespace) -> None:
         idle_s=options.idle_s,
         keep_state=options.keep_state,
         unknown_below=options.unknown_below,
+        fit=options.fit,
     )
     with (
         open_outputs(options.out, found, all_probabilities=options.probabilities) as outputs,
@@ -197,23 +208,3 @@ def _first_interrupt_ends(found: Predictions) -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    return _number(text, 0, 1)
-
-
-def seconds(text: str) -> float:
-    """A number of seconds of at least 0.001."""
-    return _number(text, 1e-3, 1e9)
-
-
-def _number(text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"expected a number from {low:g} to {high:g}, but got {text}")
-    return value

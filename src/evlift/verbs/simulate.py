@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evlift.verbs.common import open_console, print_table
+from evlift.verbs.common import number, open_console, print_table, size, whole
 
 TEXT = "Turn pictures or a video into recordings of an event camera."
 EXAMPLE = "evlift simulate pictures/ recordings/ --motion pan --sensor 180x240"
@@ -19,11 +19,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="IN", help="a picture, a folder of pictures (its subfolders are kept), or a video")
     add("out", metavar="OUT", help="recording, whose extension says the format; a folder where IN is one")
     add("--sensor", type=size, metavar="HxW", help="default: 180x240 for pictures, a video's own size")
-    add("--fps", type=positive, metavar="N", help="frames a second of a video (default: what the file says)")
+    add(
+        "--fps",
+        type=number(1e-3),
+        metavar="N",
+        help="frames a second of a video (default: what the file says)",
+    )
     add(
         "--format", help="of the recordings, where OUT does not say (default in a folder: dsec, an HDF5 file)"
     )
-    add("--seed", type=count, default=0, metavar="N", help="same seed, same events (default: %(default)s)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="same seed, same events (default: %(default)s)")
     _add_motion(parser.add_argument_group("how pictures move"))
     _add_camera(parser.add_argument_group("camera"))
 
@@ -31,18 +36,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_motion(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--motion", default="random3", help="random3, pan, shake, affine or nmnist (default: %(default)s)")
-    add("--duration-ms", type=positive, default=300.0, metavar="MS", help="default: %(default)g")
+    add("--duration-ms", type=number(1e-3), default=300.0, metavar="MS", help="default: %(default)g")
     add(
         "--step-ms",
-        type=positive,
+        type=number(1e-3),
         default=5.0,
         metavar="MS",
         help="from frame to frame (default: %(default)g)",
     )
-    add("--amplitude-px", type=positive, metavar="PX", help="extent of the motion (default: 4.5 to 6.7)")
+    add("--amplitude-px", type=number(1e-3), metavar="PX", help="extent of the motion (default: 4.5 to 6.7)")
     add(
         "--margin",
-        type=count,
+        type=whole(0),
         default=0,
         metavar="PX",
         help="left free around a picture (default: %(default)s)",
@@ -53,18 +58,29 @@ def _add_motion(group: argparse._ArgumentGroup) -> None:
 def _add_camera(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
-        "--threshold", type=positive, metavar="LOG", help="contrast threshold in log units (default: a range)"
+        "--threshold",
+        type=number(1e-3),
+        metavar="LOG",
+        help="contrast threshold in log units (default: a range)",
     )
     add(
-        "--noise-hz", type=rate, metavar="HZ", help="background events a second and pixel (default: 0 to 0.3)"
+        "--noise-hz",
+        type=number(0),
+        metavar="HZ",
+        help="background events a second and pixel (default: 0 to 0.3)",
     )
     add(
         "--leak-hz",
-        type=rate,
+        type=number(0),
         metavar="HZ",
         help="ON events a second of a pixel that sees no change (default: 0)",
     )
-    add("--shot-hz", type=rate, metavar="HZ", help="shot noise events a second of a dark pixel (default: 0)")
+    add(
+        "--shot-hz",
+        type=number(0),
+        metavar="HZ",
+        help="shot noise events a second of a dark pixel (default: 0)",
+    )
     add(
         "--fit",
         metavar="RECORDING",
@@ -91,39 +107,3 @@ def run(options: argparse.Namespace) -> None:
     if made.fit:
         print_table("fit", ("", ""), made.fit.rows())
     print(f"{made.recordings} recordings, {made.events:,} events → {options.out}")
-
-
-def size(text: str) -> tuple[int, int]:
-    """`180x240` as (180, 240)."""
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(
-        side.isascii() and side.isdecimal() and 0 < int(side) < 2**14 for side in sides
-    ):
-        raise argparse.ArgumentTypeError(f"expected HxW such as 180x240, but got {text}")
-    return (int(sides[0]), int(sides[1]))
-
-
-def rate(text: str) -> float:
-    """A number of at least 0 and at most 1e9."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e9:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, but got {text}")
-    return value
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    value = rate(text)
-    if value < 1e-3:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0.001, but got {text}")
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number of at least 0."""
-    if not text.isascii() or not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, but got {text}")
-    return int(text)

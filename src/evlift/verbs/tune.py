@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
-from evlift.verbs.bench import alone, at_least, names
-from evlift.verbs.common import count, open_console, print_table
+from evlift.verbs.bench import alone, names
+from evlift.verbs.common import count, number, open_console, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search")
     parser.add_argument("--workers", type=count, metavar="N", help="trials at a time; default: one a core")
     parser.add_argument(
-        "--minutes", type=at_least(float, 0), metavar="M", help="stop after so long; to be gone on with"
+        "--minutes", type=number(0), metavar="M", help="stop after so long; to be gone on with"
     )
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="file that registers methods"

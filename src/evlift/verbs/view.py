@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from evlift.verbs.common import open_console
+from evlift.verbs.common import add_fit, open_console
 
 TEXT = "Play a recording in the browser."
 EXAMPLE = "evlift view recording.raw --run runs/a"
@@ -13,12 +13,18 @@ EXAMPLE = "evlift view recording.raw --run runs/a"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument("recording", help="a file in any readable format")
-    parser.add_argument("--run", dest="trained", metavar="RUN", help="a finished run whose answers are shown")
+    parser.add_argument(
+        "--run",
+        dest="trained",
+        metavar="RUN",
+        help="a run, or an exported network, whose answers are shown",
+    )
     parser.add_argument(
         "--port", type=int, default=8765, help="of 127.0.0.1; 0 takes a free one (default: %(default)s)"
     )
     parser.add_argument("--no-browser", action="store_true", help="only say where to look")
     parser.add_argument("--format", help="of the file, where it cannot be told from its content")
+    add_fit(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
 
     from evlift.viewer import open_viewer
 
-    with open_viewer(options.recording, options.trained, port=options.port, format=options.format) as viewer:
+    how = {name: getattr(options, name) for name in ("port", "format", "fit")}
+    with open_viewer(options.recording, options.trained, **how) as viewer:
         console = open_console()
         console.print(f"{options.recording}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
         if not options.no_browser:

@@ -10,14 +10,17 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from evlift.answers import Answerer
 from evlift.errors import ConfigError, EvliftError
 from evlift.viewer.recording import Recording, packed
+
+if TYPE_CHECKING:
+    from evlift.events.framing import Fit
+    from evlift.streaming.predictor import Predictor
 
 ADDRESS = "127.0.0.1"
 PORT = 8765
@@ -48,14 +51,14 @@ class Viewer(ThreadingHTTPServer):
 
     Args:
         recording: what is looked at.
-        answerer: a run that says something about every window, or None.
+        predictor: what says something about every window, or None.
         port: 0 takes a free one.
     """
 
     daemon_threads = True
 
-    def __init__(self, recording: Recording, answerer: Answerer | None = None, *, port: int = PORT) -> None:
-        self.recording, self.answerer = recording, answerer
+    def __init__(self, recording: Recording, predictor: Predictor | None = None, *, port: int = PORT) -> None:
+        self.recording, self.predictor = recording, predictor
         self.thinking = threading.Lock()  # one network, one window at a time
         folder = resources.files("evlift.viewer")
         self.pages = {
@@ -91,9 +94,9 @@ class Viewer(ThreadingHTTPServer):
             "format": reader.format,
             "width": width,
             "height": height,
-            "run": self.answerer.trained.run.folder.name if self.answerer else None,
-            "classes": list(self.answerer.classes) if self.answerer else [],
-            "segments": bool(self.answerer and self.answerer.segments),
+            "run": self.predictor.trained.place.name if self.predictor else None,
+            "classes": list(self.predictor.classes) if self.predictor else [],
+            "segments": bool(self.predictor and self.predictor.segments),
             "lengths_us": LENGTHS_US,
         }
 
@@ -125,29 +128,33 @@ class Viewer(ThreadingHTTPServer):
         on = int(np.count_nonzero(stream.p))
         said: dict[str, Any] = {"events": len(stream), "on": on, "off": len(stream) - on}
         mask = b""
-        if self.answerer is not None and len(stream):
+        if self.predictor is not None and len(stream):
             with self.thinking:
-                answer = self.answerer(stream, start_us, start_us + length_us)
-            best = answer.probabilities.argsort()[::-1][:3]
-            said["best"] = [
-                [self.answerer.classes[i], round(float(answer.probabilities[i]), 4)] for i in best
-            ]
-            said["mask"] = None if answer.mask is None else list(answer.mask.shape)
-            mask = b"" if answer.mask is None else answer.mask.tobytes()
+                found = self.predictor(stream, start_us, start_us + length_us, recording="")
+            said["best"] = [[name, round(share, 4)] for name, share in found.best]
+            said["mask"] = None
+            if self.predictor.segments:
+                said["mask"], mask = list(found.mask.shape), found.mask.tobytes()
         head = json.dumps(said).encode()
         return len(head).to_bytes(4, "little") + head + packed(stream).tobytes() + mask
 
 
 def open_viewer(
-    recording: str | Path, run: str | Path | None = None, *, port: int = PORT, format: str | None = None
+    recording: str | Path,
+    run: str | Path | None = None,
+    *,
+    port: int = PORT,
+    format: str | None = None,
+    fit: Fit = "auto",
 ) -> Viewer:
     """A server for a recording, bound and not yet serving.
 
     Args:
         recording: a file in any readable format.
-        run: a finished run whose answers are shown.
+        run: a finished run, or an exported network, whose answers are shown.
         port: 0 takes a free one.
         format: of the file, where it cannot be told from its content.
+        fit: how a recording of another sensor than the network's is shown to it, as :func:`evlift.predict` does.
 
     Raises:
         FormatError: a file that cannot be read. DataError: no such run.
@@ -155,10 +162,10 @@ def open_viewer(
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"Expected a port of 0 to 65535, but got {port}.")
-    answerer = None if run is None else Answerer(run)
+    predictor = None if run is None else _predictor(run, fit)
     opened = Recording(recording, format)
     try:
-        return Viewer(opened, answerer, port=port)
+        return Viewer(opened, predictor, port=port)
     except OSError as error:
         opened.close()
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
@@ -167,6 +174,14 @@ def open_viewer(
         raise ConfigError(
             f"The port {port} of {ADDRESS} {why}. Give another --port; 0 takes a free one."
         ) from None
+
+
+def _predictor(run: str | Path, fit: Fit) -> Predictor:
+    """Windows are looked at in any order, so no state is kept from one to another."""
+    from evlift.streaming.opening import open_predictor
+    from evlift.streaming.predictor import Predictor
+
+    return Predictor(open_predictor(run), keep_state=False, fit=fit)
 
 
 class _Refused(Exception):

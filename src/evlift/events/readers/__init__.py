@@ -5,7 +5,7 @@ import pkgutil
 
 from evlift.events.readers.base import READERS, Reader, RecordReader
 from evlift.events.readers.chunk import Mark, Problems, RawChunk, RecordingWarning
-from evlift.events.readers.detect import detect_format, open_reader, read_events
+from evlift.events.readers.detect import detect_format, open_reader, read_events, readable_suffixes
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
@@ -21,4 +21,5 @@ __all__ = [
     "detect_format",
     "open_reader",
     "read_events",
+    "readable_suffixes",
 ]

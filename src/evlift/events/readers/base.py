@@ -81,6 +81,16 @@ class Reader(ABC):
             stated = self._inspect(given)
         self.sensor_size: SensorSize = self.checked_size(*stated)
 
+    @property
+    def guesses_sensor(self) -> bool:
+        """Whether the file does not state its sensor, and nobody else did."""
+        return any("sensor" in what for what in self.detected)
+
+    def assume_sensor(self, usual: SensorSize) -> None:
+        """Take a recording that does not state its sensor for one of `usual` (H, W), if its events fit on that."""
+        if self.guesses_sensor and all(a <= b for a, b in zip(self.sensor_size, usual, strict=True)):
+            self.sensor_size = usual
+
     @classmethod
     @abstractmethod
     def sniff(cls, head: bytes, path: Path | None) -> bool:

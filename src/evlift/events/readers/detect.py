@@ -122,3 +122,9 @@ def read_events(
     """
     reader = open_reader(source, format=format, **options)
     return reader.read(start_us, stop_us) if sort else reader.columns(start_us, stop_us)
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Extensions of all readable formats."""
+    readers: list[Any] = [READERS[name] for name in READERS]
+    return tuple(dict.fromkeys(suffix for reader in readers for suffix in reader.extensions))
