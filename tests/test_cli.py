@@ -12,7 +12,7 @@ import time
 import pytest
 
 import evlift
-from evlift.cli import main
+from evlift.cli import build_parser, main
 from evlift.config import parse_recipe
 from evlift.engine.checkpoint import load_resume
 from helpers import tiny
@@ -91,6 +91,24 @@ def test_train_evaluate_predict(tmp_path, capsys, random_stream):
     assert sum(one["events"] for one in found) == 5000
 
 
+@pytest.mark.parametrize("verb", ["convert", "evaluate", "predict", "simulate"])
+def test_a_sensor_is_height_by_width_in_every_verb(verb):
+    places = ["run"] if verb == "evaluate" else ["a", "b"]
+    found = vars(build_parser().parse_args([verb, *places, "--sensor", "260x346"]))
+    assert (260, 346) in found.values()
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys):
+    from evlift.progress import work_bar
+    from evlift.verbs.common import open_console, print_table
+
+    print_table("runs/[new]", ("a [red]",), [("[/old]",), ("[class]",)])
+    with work_bar(open_console(), "of [blue]", "files") as report:
+        report(1, 1)
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("runs/[new]", "a [red]", "[/old]", "[class]", "of [blue]"))
+
+
 @pytest.mark.parametrize(
     "length", [["--duration-ms", "0"], ["--duration-ms", "-5"], ["--duration-ms", "nan"], ["--events", "0"]]
 )
@@ -119,6 +137,16 @@ def test_a_stopped_training_says_so_and_goes_on_where_it_stopped(tmp_path, numbe
     assert process.returncode == 128 + number
     step = load_resume(tmp_path / "run" / "last.ckpt")["state"]["step"]
     assert said == [f"evlift: stopped after step {step} of 5000; the same command goes on from there"]
+
+
+def test_info_goes_on_after_a_file_that_cannot_be_read(tmp_path, capsys, random_stream):
+    good = str(tmp_path / "good.npz")
+    evlift.write_events(good, random_stream)
+    assert main(["info", str(tmp_path / "none.raw"), good, "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["events"] == len(random_stream)
+    assert "none.raw" in said.err
+    assert "1 of 2 recordings" in said.err
 
 
 def test_evaluate_as_json(run, capsys):

@@ -44,7 +44,7 @@ def run_demo(
     said = describe(data["name"])
     if console:
         console.print(
-            f"[bold]evlift demo[/]: {said}\nEach method has {LABELS} labelled recordings a class, source-only none.\n"
+            f"evlift demo: {said}\nEach method has {LABELS} labelled recordings a class, source-only none.\n"
         )
     runs = {}
     for name, method in METHODS.items():

@@ -89,6 +89,18 @@ def test_a_class_map_goes_before_names(root, tmp_path_factory):
         read_class_map(path.with_name("nothing.yaml"))
 
 
+def test_a_link_to_itself_lies_beside_the_folders(root):
+    (root / "loop").symlink_to("loop")
+    assert "loop" in labelled_folder(root, ["2", "3"]).loose
+
+
+def test_a_class_map_that_unfolds_into_a_flood_is_refused(tmp_path):
+    rungs = "".join(f"k{i + 1}: &k{i + 1} [{', '.join([f'*k{i}'] * 10)}]\n" for i in range(9))
+    (tmp_path / "map.yaml").write_text("k0: &k0 [a]\n" + rungs)
+    with pytest.raises(ConfigError, match="aliases that repeat"):
+        read_class_map(tmp_path / "map.yaml")
+
+
 def test_folders_that_mean_nothing_are_refused_with_a_remedy(root, tmp_path):
     with pytest.raises(DataError, match=r"named by the classes dog, cat, but got 0, .*--class-map"):
         labelled_folder(root, ("dog", "cat"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evlift.errors import FormatError
+from evlift.errors import ConfigError, FormatError
 from evlift.events import EventStream
 from evlift.events.checkup import RATE_BINS, RateCurve, advise_window, examine
 from evlift.events.checkup_picture import colour, picture
@@ -32,6 +32,11 @@ def save(path: Path, stream: EventStream, **changes: np.ndarray) -> Path:
     columns = {name: getattr(stream, name) for name in "txyp"} | changes
     np.savez(path, **columns, sensor_size=np.array(SIZE))
     return path
+
+
+def test_a_picture_of_no_known_kind_is_refused_before_the_recording_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.png.*out\.txt"):
+        picture(tmp_path / "nothing.raw", tmp_path / "out.txt")
 
 
 def test_figures_of_a_clean_recording(tmp_path: Path) -> None:

@@ -175,8 +175,15 @@ def test_what_is_there_already(source, tmp_path):
     out.write_bytes(out.read_bytes()[:-3000])
     with pytest.raises(DataError, match="--overwrite"):
         convert(source, out, filters=("refractory:5000",))
-    with pytest.raises(DataError, match="another file than the input"):
+    with pytest.raises(ConfigError, match="another file than the input"):
         convert(source, source, overwrite=True)
+
+
+def test_what_leaves_no_events_is_said_so(source, tmp_path, capsys):
+    assert main(["convert", str(source), str(tmp_path / "out.npz"), "--start-ms", "99999999"]) == 0
+    said = capsys.readouterr().out
+    assert "no events" in said
+    assert "None" not in said
 
 
 def test_a_folder_in_processes_with_a_bad_file(tmp_path, random_stream, capsys, monkeypatch):
@@ -264,6 +271,8 @@ def test_arguments_that_make_no_sense(source, tmp_path, capsys):
         assert main(["convert", str(source), out, *options]) == 2
     assert main(["convert", str(source), out, "--crop", "0,0,500,10"]) == 2
     assert "inside the sensor" in capsys.readouterr().err
+    assert main(["convert", str(source), out, "--to", "npz"]) == 2
+    assert "ending in .npz for npz" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "nothing.raw"), out]) == 1
     assert main(["convert", str(source), str(tmp_path / "out.xyz")]) == 1
     assert "--to" in capsys.readouterr().err

@@ -213,6 +213,7 @@ def test_without_the_data_windows_are_generated_and_said_so(run_of, tmp_path, mo
         ("scnn", "tflite", {}, "one of onnx, pt2, nir, but got 'tflite'"),
         ("scnn", "nir", {"single_step": True}, "no --single-step for NIR"),
         ("scnn", "nir", {"target": "brian"}, "one of snntorch, norse"),
+        ("scnn", "onnx", {"target": "norse"}, "--target with --to nir, but got 'norse' with onnx"),
         ("scnn", "onnx", {"tolerance": -1}, "tolerance to be at least 0"),
         ("scnn", "onnx", {"out": "model.pt2"}, r"ending in \.onnx"),
         ("convnet", "onnx", {"single_step": True}, "ConvNet, which has no state"),

@@ -230,3 +230,10 @@ def test_recordings_of_the_own_data_are_recognised(run, folder, tmp_path):
     assert "are among the judged: 3 of train" in " ".join(evlift.evaluate_recordings(moved, folder).remarks)
     (moved / "manifest.jsonl").write_text("damaged")
     assert evlift.evaluate_recordings(moved, folder).remarks == ()
+
+
+def test_sensors_in_tables_are_height_by_width(tmp_path):
+    from evlift.verbs.judged import write_csv
+
+    write_csv(tmp_path / "a.csv", [{"sensor_size": (260, 346), "interval": (0.1, 0.2)}])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "260x346,0.1 0.2"

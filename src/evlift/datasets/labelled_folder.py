@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evlift.datasets.recordings import SUFFIXES
 from evlift.errors import ConfigError, DataError, FormatError
-from evlift.files import files_below
+from evlift.files import files_below, load_yaml
 
 UNKNOWN = -1
 """Target of a recording of no class that the network knows."""
@@ -82,7 +81,7 @@ def labelled_folder(
             f"Expected the folder '{root}' with one subfolder of recordings a class, but it is not there."
         )
     visible = sorted((entry for entry in os.scandir(root) if _visible(entry.name)), key=lambda e: e.name)
-    folders = [entry.name for entry in visible if entry.is_dir()]
+    folders = [entry.name for entry in visible if Path(entry).is_dir()]
     _check_map(class_map or {}, folders, classes)
     meant = {name: _meaning(name, classes, class_map or {}) for name in folders}
     matched = {name: class_name for name, class_name in meant.items() if class_name is not None}
@@ -104,7 +103,7 @@ def labelled_folder(
         classes=matched,
         unmatched=tuple(name for name in folders if name not in matched),
         without=tuple(name for name in classes if name not in present),
-        loose=tuple(entry.name for entry in visible if not entry.is_dir()),
+        loose=tuple(entry.name for entry in visible if not Path(entry).is_dir()),
         passed_over=dict(sorted(strange.items())),
     )
 
@@ -133,11 +132,9 @@ def read_class_map(path: Path | str) -> dict[str, str | None]:
     Raises:
         ConfigError: no such file, or anything but names.
     """
-    import yaml
-
     try:
-        content: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(
             f"Expected a class map (YAML, 'folder: class') at {path}, but got: {error}."
         ) from None
@@ -205,7 +202,7 @@ def _nothing_matches(root: Path, folders: Sequence[str], classes: Sequence[str])
 
 
 def _folder_names(root: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(root) if _visible(entry.name) and entry.is_dir()]
+    return [entry.name for entry in os.scandir(root) if _visible(entry.name) and Path(entry).is_dir()]
 
 
 def _files_below(folder: Path) -> list[Path]:

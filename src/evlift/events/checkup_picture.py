@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evlift.errors import ConfigError
 from evlift.events.checkup import Checkup, examine, rate_text
 from evlift.events.readers.base import RawChunk, RecordingWarning
 from evlift.events.readers.detect import open_reader
+from evlift.files import atomic_path
 
 BACKGROUND = "#0e1420"
 PANEL = "#151d2c"
@@ -22,6 +24,7 @@ FAINTEST = 0.3
 SNAPSHOTS = 3
 RATE_POINTS = 300
 MARGIN = 0.05
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")
 
 
 def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
@@ -39,8 +42,11 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
         options: as for :func:`~evlift.events.readers.open_reader`.
 
     Raises:
+        ConfigError: an extension that is no kind of image.
         FormatError: the recording cannot be read.
     """
+    if Path(out).suffix.lower() not in KINDS:
+        raise ConfigError(f"Expected a picture that ends in {', '.join(KINDS)}, but got '{out}'. Rename it.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -73,7 +79,8 @@ def picture(path: str | Path, out: str | Path, **options: Any) -> Checkup:
         after = (start - (checkup.first_us or 0)) / 1000
         _draw_events(axes, shot, f"{_number(checkup.window_ms)} ms from {_number(after)} ms on")
     _draw_rate(figure.add_subplot(grid[SNAPSHOTS, :]), checkup, starts)
-    figure.savefig(out, facecolor=BACKGROUND)
+    with atomic_path(out) as part:
+        figure.savefig(part, facecolor=BACKGROUND)
     return checkup
 
 

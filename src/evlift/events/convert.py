@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evlift.errors import ConfigError, DataError, EvliftError, FormatError
 from evlift.events.filter_chain import Pass, chain, parse_filter
@@ -44,6 +44,8 @@ class Content:
     sensor_size: tuple[int, int]
 
     def __str__(self) -> str:
+        if not self.events:
+            return "no events"
         return f"{self.events} events from {self.first_us} to {self.last_us} µs, {self.sha256[:12]}"
 
 
@@ -188,12 +190,17 @@ class Converter:
         Raises:
             FormatError: no recording, events that the format cannot hold, or a file that does not hold what was
                 written.
-            DataError: `out` is the input, or there already with other content.
+            ConfigError: `out` is the input, or ends like a file of another format than `to`.
+            DataError: `out` is there already with other content.
         """
         source, out = Path(source), Path(out)
         to = self.to or format_of(out)
+        if self.to and out.suffix.lower() in _suffixes() - _suffixes(to):
+            raise ConfigError(
+                f"Expected a file ending in {suffix_of(to)} for {to}, but got '{out}'. Rename it or leave --to out."
+            )
         if out.exists() and source.exists() and out.samefile(source):
-            raise DataError(f"Expected another file than the input, but got '{out}' twice.")
+            raise ConfigError(f"Expected another file than the input, but got '{out}' twice.")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", RecordingWarning)
             opened = self._opened(source)
@@ -332,6 +339,11 @@ def convert(
 
 def _convert_job(converter: Converter, job: tuple[Path, Path]) -> Converted:
     return converter(*job)
+
+
+def _suffixes(*formats: str) -> set[str]:
+    """Extensions of these output formats, or of all."""
+    return {name for to in formats or WRITERS for name in (suffix_of(to), *cast(Any, WRITERS[to]).extensions)}
 
 
 def suffix_of(to: str | None) -> str:

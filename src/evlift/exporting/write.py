@@ -83,6 +83,8 @@ def _check(to: str, single_step: bool, target: str, tolerance: float) -> None:
         raise ConfigError(f"Expected the format to be one of {', '.join(FORMATS)}, but got '{to}'.")
     if target not in TARGETS:
         raise ConfigError(f"Expected the target to be one of {', '.join(TARGETS)}, but got '{target}'.")
+    if target != TARGETS[0] and to != "nir":
+        raise ConfigError(f"Expected --target with --to nir, but got '{target}' with {to}. Leave it out.")
     if single_step and to == "nir":
         raise ConfigError(
             "Expected no --single-step for NIR, whose graph is that of one step; the framework keeps the state. Leave "

@@ -211,7 +211,9 @@ def _list_suites(console: Console) -> None:
     for path in shipped_suites():
         suite = load_suite(path)
         runs = sum(len(column.places) * len(column.rows or suite.rows) for column in suite.columns)
-        console.print(f"{suite.name:16} {suite.title} ({len(suite.rows)} rows, {runs} entries)", markup=False)
+        console.print(
+            f"{suite.name:17} {suite.title} ({len(suite.rows)} rows, {runs} entries)", soft_wrap=True
+        )
 
 
 def _list_runs(console: Console, jobs: Sequence[Job]) -> None:

@@ -78,10 +78,13 @@ def add_fit(parser: argparse._ActionsContainer) -> None:
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Where progress and tables go: standard error where programs read standard output, nowhere if `quiet`."""
+    """Where progress and tables go: standard error where programs read standard output, nowhere if `quiet`.
+
+    Brackets are printed as they are, since names of files and classes may hold some.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, quiet=quiet)
+    return Console(stderr=stderr, highlight=False, markup=False, quiet=quiet)
 
 
 def print_table(

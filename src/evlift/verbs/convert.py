@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
-from evlift.verbs.common import MOST, count, number, print_table, size
+from evlift.verbs.common import MOST, count, number, open_console, print_table, size
 
 if TYPE_CHECKING:
     from evlift.events.convert import Conversions
@@ -69,15 +69,13 @@ def _add_changes(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do what the options say."""
-    from rich.console import Console
-
     from evlift.events.convert import convert
     from evlift.progress import stoppable, work_bar
 
     settings = {name: getattr(options, name) for name in AS_THEY_ARE}
     settings |= {"start_us": options.start_ms, "stop_us": options.stop_ms, "filters": tuple(options.filter)}
     unit = "files" if Path(options.source).is_dir() else "events"
-    console = Console(stderr=options.json, highlight=False)  # JSON stands alone on standard output
+    console = open_console(stderr=options.json)  # JSON stands alone on standard output
     with stoppable(STOPPED), work_bar(console, "convert", unit) as report:
         if options.shards:
             _pack(options, settings, report)

@@ -41,11 +41,15 @@ def run(options: argparse.Namespace) -> None:
     from contextlib import nullcontext
     from dataclasses import asdict
 
+    from rich.markup import escape
+
     from evlift.exporting import export
 
     console = open_console()
     waiting = (
-        nullcontext() if options.json else console.status(f"converting {options.folder} to {options.to}")
+        nullcontext()
+        if options.json
+        else console.status(escape(f"converting {options.folder} to {options.to}"))
     )
     with waiting:
         done = export(

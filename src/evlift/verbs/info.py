@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError, FormatError
 from evlift.verbs.common import print_table
 
 TEXT = "Say what is in recordings and what is wrong with them."
@@ -30,8 +30,16 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"--picture takes one file, but got {len(options.files)}. Call evlift info for each."
         )
+    failed = 0
     for file in options.files:
-        checkup = examine(file, format=options.format)
+        try:
+            checkup = examine(file, format=options.format)
+        except (DataError, FormatError, OSError) as error:
+            if len(options.files) == 1:
+                raise
+            failed += 1
+            print(f"warning: {error}", file=sys.stderr)
+            continue
         if options.json:
             print(json.dumps(checkup.to_dict()))
         else:
@@ -39,3 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if options.picture:
         picture(options.files[0], options.picture, format=options.format)
         print(f"Picture: {options.picture}", file=sys.stderr)
+    if failed:
+        raise DataError(
+            f"{failed} of {len(options.files)} recordings could not be read; the others are above. See the warnings."
+        )

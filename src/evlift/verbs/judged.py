@@ -204,7 +204,7 @@ def write_report(
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of one set of keys as CSV; sizes as WxH, intervals as two numbers with a space between."""
+    """Rows of one set of keys as CSV; sizes as HxW, intervals as two numbers with a space between."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [])
     writer.writeheader()
@@ -215,6 +215,5 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _cell(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
-        sides = reversed(value) if name == "sensor_size" else value
-        return ("x" if name == "sensor_size" else " ").join(str(side) for side in sides)
+        return ("x" if name == "sensor_size" else " ").join(str(part) for part in value)
     return value

@@ -60,7 +60,7 @@ def _train(crew: Crew, recipe: Recipe, options: argparse.Namespace) -> None:
     console = open_console(quiet=not crew.leads)
     shared = f" on {crew.size} processes" if crew.size > 1 else ""
     console.print(
-        f"[bold]{recipe.method['name']}[/] on {recipe.data['name']} with {recipe.model['name']}, "
+        f"{recipe.method['name']} on {recipe.data['name']} with {recipe.model['name']}, "
         f"{recipe.train.steps} steps of {recipe.train.batch_size}{shared} → {folder}",
         soft_wrap=True,
     )
@@ -73,7 +73,7 @@ def _train(crew: Crew, recipe: Recipe, options: argparse.Namespace) -> None:
     record = run.read_record()
     split = " --split source_val" if reads_pictures(recipe) else ""
     console.print(
-        f"{record['judged_on']} {record['metric']} [bold]{record['val']:.3f}[/] at step {record['kept_step']}, "
+        f"{record['judged_on']} {record['metric']} {record['val']:.3f} at step {record['kept_step']}, "
         f"{record['seconds']:.0f} s. Next: evlift evaluate {folder}{split}",
         soft_wrap=True,
     )
