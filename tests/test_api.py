@@ -123,7 +123,7 @@ def test_a_network_that_reads_pictures_is_judged_on_pictures_alone(picture_run, 
         evlift.evaluate(picture_run)
     with pytest.raises(ConfigError, match="Leave --adapt out"):
         evlift.evaluate(picture_run, split="source_val", adapt=True)
-    with pytest.raises(ConfigError, match="reads events, but .* reads pictures"):
+    with pytest.raises(ConfigError, match=r"reads events, but .* reads pictures"):
         next(evlift.predict(picture_run, tmp_path / "a.npz"))
 
 
