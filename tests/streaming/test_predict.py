@@ -396,3 +396,15 @@ def test_masks_of_a_run_without_a_known_window_need_a_length(mask_run, tmp_path)
     change_record(old, duration_us=None)
     with pytest.raises(ConfigError, match="a window length"):
         evlift.predict(old, tmp_path / "a.raw")
+
+
+def test_a_window_without_events_is_unknown(run, tmp_path):
+    early, late = events(duration_us=20_000), events(duration_us=20_000)
+    gap = EventStream.from_columns(
+        np.concatenate([early.t, late.t + 200_000]),
+        *(np.concatenate([getattr(early, c), getattr(late, c)]) for c in "xyp"),
+        sensor_size=early.sensor_size,
+    )
+    found = list(evlift.predict(run, written(tmp_path, gap), duration_us=50_000))
+    assert [one.label == "unknown" for one in found] == [one.events == 0 for one in found]
+    assert {one.events == 0 for one in found} == {True, False}

@@ -65,8 +65,8 @@ class Prediction(WindowPrediction):
     """The class of one window.
 
     Args:
-        label: most probable class, or "unknown" where its probability is less than was asked for; `index` is the
-            number of the most probable class in any case.
+        label: most probable class, or "unknown" where its probability is less than was asked for or no event came;
+            `index` is the number of the most probable class in any case.
         confidence: softmax probability of that class, of the mean logit over T.
         probabilities: float32 [K], of every class.
     """

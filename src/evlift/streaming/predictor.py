@@ -110,7 +110,8 @@ class Predictor:
             mask = index.to(torch.uint8).numpy()
             mask[(best < self.unknown_below).numpy()] = UNKNOWN_PIXEL
             return MaskPrediction(mask=mask, confidence=float(best.mean()), classes=self.classes, **window)
-        known = float(best) >= self.unknown_below
+        evidence = window["events"] > 0 or self.keep_state  # kept potentials are evidence of windows before
+        known = evidence and float(best) >= self.unknown_below
         return Prediction(
             label=self.classes[int(index)] if known else UNKNOWN,
             index=int(index),
