@@ -292,7 +292,7 @@ def main() -> None:
         )
     print(
         f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, every file whole after each, {tally.leftovers} "
-        f"unfinished parts beside them, which were swept; {tally.ended + 1} works ended in spite of them, each with "
+        f"unfinished parts beside them{', which were swept' * WORKS[options.work].sweeps}; {tally.ended + 1} works ended in spite of them, each with "
         "the result of the undisturbed one, bit for bit"
     )
 

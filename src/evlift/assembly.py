@@ -320,7 +320,8 @@ class Viewer:
         from evlift.datasets.transfer import select_window
         from evlift.events.framing import framed
 
-        shown = framed(stream, self.framing, self.fit)
+        relative = self.frames.normalise in ("quantile", "max", "p99.9")  # counts a pixel may grow
+        shown = framed(stream, self.framing, self.fit, merge=relative)
         read = select_window(shown, window, rng or np.random.default_rng(0))
         if stream.sensor_size == self.own or not len(shown):
             return self.frames(read, window_us=bounds_us)

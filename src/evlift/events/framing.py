@@ -34,6 +34,12 @@ LONGEST_US = 50_000
 SUPPORTED = 0.5
 """Share of the events above the background that must be supported, or the filter does harm."""
 
+COARSE = 640
+"""Pixels along the longer side of a sensor at least, when those of larger ones are merged for the search."""
+
+DETAIL = 4
+"""Pixels of a recording a pixel of the network, where there are twice as many: more would cost time and show no more."""
+
 FILL = 0.7
 """Of the shorter side of the sensor, what moves takes up where nothing else is known: as in N-MNIST."""
 
@@ -108,7 +114,7 @@ class Framing:
         return {**asdict(self), "sensor_size": list(self.sensor_size), "centre": list(self.centre)}
 
 
-def framed(stream: EventStream, framing: Framing, fit: Fit = "auto") -> EventStream:
+def framed(stream: EventStream, framing: Framing, fit: Fit = "auto", *, merge: bool = False) -> EventStream:
     """A recording of any sensor, cut or padded so that it lies as the network's own recordings do.
 
     Pixels are not merged: the result has the proportions of the network's sensor (but for "stretch") at the recording's
@@ -122,6 +128,8 @@ def framed(stream: EventStream, framing: Framing, fit: Fit = "auto") -> EventStr
             proportions of the network's sensor. "letterbox": the whole sensor, padded to these proportions. "stretch":
             the whole sensor, distorted. "none": unchanged, as "stretch". "auto": unchanged where the sensor is the
             network's own, else "crop-to-events".
+        merge: where what is cut has many times the network's pixels, merge them to :data:`DETAIL` a side; counts a
+            pixel grow by that.
 
     Raises:
         ConfigError: an unknown `fit`.
@@ -138,23 +146,27 @@ def framed(stream: EventStream, framing: Framing, fit: Fit = "auto") -> EventStr
             height / rows, width / columns
         )  # pixels of the recording a pixel of the network's sensor
         corner = (height - rows * scale) / 2, (width - columns * scale) / 2
-        return _cut(stream, corner, framing.sensor_size, scale)
+        return _cut(stream, corner, framing.sensor_size, scale, merge)
     stream = without_background(stream)
     box = event_box(stream)
     if box is None:
         return stream
     scale = box.longer / framing.longer
     y, x = (middle - scale * own for middle, own in zip(box.centre, framing.centre, strict=True))
-    return _cut(stream, (y, x), framing.sensor_size, scale)
+    return _cut(stream, (y, x), framing.sensor_size, scale, merge)
 
 
-def _cut(stream: EventStream, corner: tuple[float, float], size: Size, scale: float) -> EventStream:
+def _cut(
+    stream: EventStream, corner: tuple[float, float], size: Size, scale: float, merge: bool
+) -> EventStream:
     """The window at `corner` (y, x) as large as `size` times `scale`; what lies outside the sensor is empty."""
     height, width = (max(2, round(side * scale)) for side in size)
     y, x = stream.y.astype(np.int64) - round(corner[0]), stream.x.astype(np.int64) - round(corner[1])
     kept = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    columns = x[kept].astype(np.uint16), y[kept].astype(np.uint16)
-    return EventStream(stream.t[kept], *columns, stream.p[kept], (height, width))
+    parts = max(1, int(scale / DETAIL)) if merge else 1
+    columns = (x[kept] // parts).astype(np.uint16), (y[kept] // parts).astype(np.uint16)
+    sides = (-(-height // parts), -(-width // parts))
+    return EventStream(stream.t[kept], *columns, stream.p[kept], sides)
 
 
 def without_background(stream: EventStream) -> EventStream:
@@ -165,14 +177,14 @@ def without_background(stream: EventStream) -> EventStream:
     would leave less than half of what exceeds the background, as where coordinates were multiplied and neighbouring
     pixels never fire together, nothing is dropped. Source: decided here.
     """
-    counts = event_counts(stream)
+    counts, parts = _coarse_counts(stream)
     cell = -(-max(counts.shape) // CELLS)
     background = float(np.median(_summed(counts, cell)))
     if not background:
         return stream
-    rate = background / cell**2 / (stream.duration_us + 1)  # events a pixel and µs
+    rate = background / (parts * cell) ** 2 / (stream.duration_us + 1)  # events a pixel and µs
     kept = isolated_noise(stream, int(min(max(CHANCE / (8 * rate), 1), LONGEST_US)))
-    noise = rate * (stream.duration_us + 1) * counts.size
+    noise = rate * (stream.duration_us + 1) * parts**2 * counts.size
     enough = SUPPORTED * (len(stream) - noise) + CHANCE * noise
     return kept if len(kept) >= enough else stream
 
@@ -192,7 +204,7 @@ def event_box(stream: EventStream) -> Box | None:
     """
     if not len(stream):
         return None
-    counts = event_counts(stream)
+    counts, parts = _coarse_counts(stream)
     hot = hot_pixel_mask(counts)
     counts = np.where(hot, 0, counts) if (counts[~hot] > 0).any() else counts
     cell = -(-max(counts.shape) // CELLS)
@@ -206,7 +218,17 @@ def event_box(stream: EventStream) -> Box | None:
     excess = counts[top:bottom, left:right] - background / cell**2
     first, last = _extent(excess.sum(1))
     start, stop = _extent(excess.sum(0))
-    return Box(float(top + first), float(left + start), float(top + last), float(left + stop))
+    return Box(*(float(parts * side) for side in (top + first, left + start, top + last, left + stop)))
+
+
+def _coarse_counts(stream: EventStream) -> tuple[NDArray[np.int64], int]:
+    """Events a pixel, of large sensors a square of pixels, and the pixels along its side."""
+    parts = max(1, max(stream.sensor_size) // COARSE)
+    if parts == 1:
+        return event_counts(stream), 1
+    height, width = (-(-side // parts) for side in stream.sensor_size)
+    flat = (stream.y // parts).astype(np.uint32) * width + stream.x // parts
+    return np.bincount(flat, minlength=height * width).reshape(height, width), parts
 
 
 def _summed(counts: NDArray[np.int64], cell: int) -> NDArray[np.int64]:
