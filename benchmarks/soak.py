@@ -290,10 +290,11 @@ def main() -> None:
             minutes=options.minutes,
             seed=options.seed,
         )
+    swept = ", which were swept" if WORKS[options.work].sweeps else ""
     print(
         f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, every file whole after each, {tally.leftovers} "
-        f"unfinished parts beside them{', which were swept' * WORKS[options.work].sweeps}; {tally.ended + 1} works ended in spite of them, each with "
-        "the result of the undisturbed one, bit for bit"
+        f"unfinished parts beside them{swept}; {tally.ended + 1} works ended in spite of them, each with the result of "
+        "the undisturbed one, bit for bit"
     )
 
 

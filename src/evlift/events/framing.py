@@ -38,7 +38,7 @@ COARSE = 640
 """Pixels along the longer side of a sensor at least, when those of larger ones are merged for the search."""
 
 DETAIL = 4
-"""Pixels of a recording a pixel of the network, where there are twice as many: more would cost time and show no more."""
+"""Pixels of a recording a pixel of the network, where there are twice as many: more cost time and show no more."""
 
 FILL = 0.7
 """Of the shorter side of the sensor, what moves takes up where nothing else is known: as in N-MNIST."""
