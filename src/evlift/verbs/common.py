@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evlift.errors import EvliftError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from evlift.bench.runner import Outcome
 
 MOST = 1e12
 """No number of an option is above it."""
@@ -57,6 +63,11 @@ def threshold(text: str) -> float | str:
         raise argparse.ArgumentTypeError(str(error).replace(", but", ", or auto, but", 1)) from None
 
 
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def size(text: str) -> tuple[int, int]:
     """`180x240` as (180, 240)."""
     sides = text.lower().split("x")
@@ -99,3 +110,31 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     (console or open_console()).print(table)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder, so that two commands do not write the same runs.
+
+    Raises:
+        EvliftError: another command holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise EvliftError(
+                f"Another command works in {out}. Wait for it, or give another --out."
+            ) from None
+        yield
+
+
+def failures(outcome: Outcome[Any]) -> str:
+    """A line for each run that failed: what it said last, and where its log lies."""
+    return "\n".join(f"  {job}: {said} (whole log: {job.folder / 'log.txt'})" for job, said in outcome.failed)
