@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evlift.masks import VOID
 from evlift.report.judge import Example
 from evlift.report.page import Page
 from evlift.report.pictures import class_key, events_png, file_png, image_tag, mask_png, picture_png, png
 from evlift.report.watch import Strip
 from evlift.report.write import Subject
-
-VOID = 255
 
 
 def add_examples(page: Page, subjects: Sequence[Subject], side: int) -> None:

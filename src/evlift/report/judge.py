@@ -20,8 +20,9 @@ from evlift.datasets.items import Collection
 from evlift.datasets.task import TransferTask
 from evlift.engine.calibration import Reliability
 from evlift.engine.evaluate import Evaluation, SegmentationEvaluation, run_network
-from evlift.engine.metrics import VOID, Recognition, Segmentation, confusion_matrix
+from evlift.engine.metrics import Recognition, Segmentation, confusion_matrix
 from evlift.errors import ConfigError
+from evlift.masks import VOID
 from evlift.models.cost import Cost, measure_cost
 from evlift.streaming.predictor import probabilities
 
