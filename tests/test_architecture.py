@@ -22,12 +22,13 @@ import evlift
 
 SOURCE = Path(evlift.__file__).parent
 
-BASE = {"errors", "registry", "files", "masks"}
+BASE = {"errors", "registry", "files", "masks", "extras"}
 MAY_IMPORT = {  # part of the package → the parts below it that it may import, now or inside a function
     "errors": set(),
     "registry": {"errors"},
     "files": {"errors"},
     "masks": set(),
+    "extras": {"errors"},
     "kernels": set(),
     "parallel": {"errors"},
     "progress": {"errors"},

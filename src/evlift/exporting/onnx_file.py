@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, FormatError
 from evlift.exporting.contract import KEY, Contract
-from evlift.exporting.extras import extra
+from evlift.extras import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from evlift.bench.worker import JOB, LOG, last_said
 from evlift.errors import ConfigError
+from evlift.extras import extra
 from evlift.files import write_json
 from evlift.tuning.space import value_of
 from evlift.tuning.targets import Target
@@ -32,18 +33,12 @@ def open_study(folder: Path, *, seed: int = 0) -> Study:
     Raises:
         ConfigError: Optuna is not installed.
     """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ConfigError(
-            "Expected Optuna for evlift tune, but it is not there: pip install 'evlift[tune]'."
-        ) from None
+    optuna, journal = extra("tune", "optuna", "optuna.storages.journal")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
         study_name="tune",
-        storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        storage=optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / JOURNAL))),
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
