@@ -58,7 +58,9 @@ def _add_strips(page: Page, subjects: Sequence[Subject], side: int) -> None:
         if strip.is_file():
             image = image_tag(file_png(strip, 8 * side), "Strip of the run's last training batch")
             page.html(f"<figure>{image}<figcaption>Last batch of training</figcaption></figure>")
-        if not subject.views and not strip.is_file():
+        if subject.hidden:
+            page.text(f"Held-out data are not shown: {subject.hidden}")
+        elif not subject.views and not strip.is_file():
             page.text("This method shows nothing.")
 
 
