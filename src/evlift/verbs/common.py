@@ -50,7 +50,7 @@ count = whole(1)
 share = number(0, 1)
 
 
-def milliseconds(text: str) -> int:
+def duration_us(text: str) -> int:
     """Milliseconds as µs."""
     return round(1000 * number(1e-3)(text))
 

@@ -53,7 +53,7 @@ def judge_recordings(options: argparse.Namespace, folder: str) -> None:
             class_map=options.class_map,
             fit=options.fit,
             window=options.window,
-            duration_us=options.duration_ms,
+            duration_us=options.duration_us,
             max_windows=options.max_windows or MAX_WINDOWS,
             sensor_size=options.sensor,
             report=report,
