@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evlift.assembly import Trained, Viewer, open_classifier
+from evlift.assembly import Trained, WindowEncoder, open_classifier
 from evlift.datasets.draws import generator
 from evlift.datasets.labelled_folder import (
     UNKNOWN,
@@ -179,7 +179,7 @@ class Judge:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.view, self.temperature = Viewer(self.trained, self.fit), self.trained.temperature
+        self.encoder, self.temperature = WindowEncoder(self.trained, self.fit), self.trained.temperature
 
     def __call__(self, file: LabelledFile, number: int) -> tuple[Verdict, NDArray[np.float32] | None]:
         """Verdict on a file, and its logits [T, K], pooled over windows; None if it cannot be judged."""
@@ -227,7 +227,7 @@ class Judge:
             start = int(stream.t[0]) if not counts else start
             stop = int(stream.t[-1])
             counts.append(len(stream))
-            clips.append(self.view(stream, generator(0, 0, number, 3), window=self.rule.inside))
+            clips.append(self.encoder(stream, generator(0, 0, number, 3), window=self.rule.inside))
             if len(clips) == BATCH:
                 logits.append(self._logits(clips))
                 clips = []
