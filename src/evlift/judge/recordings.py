@@ -291,7 +291,9 @@ def _remarks(
         if name != class_name:
             yield f"folder '{name}' was taken for the class '{class_name}'"
     seen = seen_before(trained.run, (data.root / v.file for v in verdicts if v.state == "judged"))
-    if seen:
+    if seen is None:
+        yield "whether the run learned from some of these recordings is not known: it has no readable manifest"
+    elif seen:
         parts = ", ".join(f"{count} of {split}" for split, count in seen.items())
         yield f"recordings of the run's own data are among the judged: {parts}; what it learned from flatters it"
     if data.unmatched:
