@@ -136,7 +136,7 @@ def split_batches(
     if not len(getattr(feeder.task, split, "?")):  # the feeder names an unknown split
         raise ConfigError(
             f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Give "
-            "another --split, such as source_val, of held-out pictures."
+            "another one, such as --split source_val, of held-out pictures."
         )
     batches = feeder.evaluation(split, window=window, batch_size=batch_size)
     return (batch.of_pictures() for batch in batches) if of_pictures else batches
