@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from evlift.assembly import Viewer, create_task, open_classifier
+from evlift.assembly import WindowEncoder, create_task, open_classifier
 from evlift.augment import add_hot_pixels
 from evlift.datasets.draws import generator
 from evlift.events import EventStream
@@ -101,7 +101,7 @@ def main() -> None:
     val = create_task(trained.recipe).val
     numbers = range(0, len(val), max(1, len(val) // options.recordings))
     target = np.array([val[i].target for i in numbers])
-    views = {fit: Viewer(trained, fit) for fit in FITS}  # type: ignore[arg-type]
+    encoders = {fit: WindowEncoder(trained, fit) for fit in FITS}  # type: ignore[arg-type]
     print(trained.framing)
     print(f"{'case':64}" + "".join(f"{fit:>11}" for fit in FITS))
     rows = []
@@ -115,8 +115,8 @@ def main() -> None:
             streams = [window for windows in cut for window in windows]
             target = np.array([val[i].target for i, ws in zip(numbers, cut, strict=True) for _ in ws])
         said = {}
-        for fit, view in views.items():
-            clips = torch.stack([view(stream) for stream in streams])
+        for fit, encode in encoders.items():
+            clips = torch.stack([encode(stream) for stream in streams])
             with torch.no_grad():
                 logits = torch.cat([trained.network(part).logits.mean(1) for part in clips.split(50)])
             said[fit] = float((logits.argmax(1).numpy() == target).mean())

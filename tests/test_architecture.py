@@ -22,11 +22,13 @@ import evlift
 
 SOURCE = Path(evlift.__file__).parent
 
-BASE = {"errors", "registry", "files"}
+BASE = {"errors", "registry", "files", "masks", "extras"}
 MAY_IMPORT = {  # part of the package → the parts below it that it may import, now or inside a function
     "errors": set(),
     "registry": {"errors"},
     "files": {"errors"},
+    "masks": set(),
+    "extras": {"errors"},
     "kernels": set(),
     "parallel": {"errors"},
     "progress": {"errors"},
@@ -35,9 +37,9 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "augment": BASE | {"kernels", "events"},
     "simulate": BASE | {"kernels", "events"},
     "datasets": BASE | {"events", "representations", "augment", "simulate"},
-    "losses": {"errors", "registry"},
+    "losses": {"errors", "registry", "masks"},
     "models": {"errors", "registry"},
-    "methods": {"errors", "registry", "losses", "models"},
+    "methods": {"errors", "registry", "masks", "losses", "models"},
     "config": BASE | {"datasets", "models", "methods"},
     "engine": BASE | {"config", "events", "representations", "datasets", "models", "methods"},
     "assembly": BASE | {"config", "events", "representations", "datasets", "models", "methods", "engine"},
@@ -55,6 +57,7 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
         "methods",
         "engine",
         "assembly",
+        "api",
         "streaming",
     },
     "viewer": BASE | {"events", "streaming"},

@@ -32,7 +32,7 @@ from evlift.bench.suite import load_suite, merge, shipped_suites
 from evlift.bench.tables import difference_text, pooled_text, score_text, target_row
 from evlift.cli import main
 from evlift.errors import ConfigError, EvliftError
-from evlift.verbs.bench import alone
+from evlift.verbs.common import alone
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_training_whose_starter_is_gone_stops_itself(monkeypatch):
 
 
 def test_two_commands_do_not_share_a_folder(tmp_path):
-    with alone(tmp_path), pytest.raises(EvliftError, match="Another evlift bench"), alone(tmp_path):
+    with alone(tmp_path), pytest.raises(EvliftError, match="Another command works in"), alone(tmp_path):
         pass
     with alone(tmp_path):
         pass

@@ -120,7 +120,7 @@ def evaluate(
 
 
 def split_batches(
-    trained: Trained, feeder: Feeder, split: str, window: str | None, batch_size: int = 100
+    trained: Trained, feeder: Feeder, split: str, window: str | None = None, *, batch_size: int = 100
 ) -> Iterator[Batch]:
     """What a split holds of the kind that the network reads.
 
@@ -135,8 +135,8 @@ def split_batches(
         )
     if not len(getattr(feeder.task, split, "?")):  # the feeder names an unknown split
         raise ConfigError(
-            f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Judge on "
-            "held-out pictures: --split source_val."
+            f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Give "
+            "another one, such as --split source_val, of held-out pictures."
         )
     batches = feeder.evaluation(split, window=window, batch_size=batch_size)
     return (batch.of_pictures() for batch in batches) if of_pictures else batches

@@ -162,7 +162,7 @@ class TrainedNetwork:
         raise NotImplementedError
 
     @property
-    def quantile_inside(self) -> float | None:
+    def inner_scale(self) -> float | None:
         """The count that becomes 1 in the network itself; None where counts are scaled before it."""
         return None
 
@@ -261,12 +261,12 @@ def open_classifier(folder: str | Path) -> Trained:
     return trained
 
 
-class Viewer:
+class WindowEncoder:
     """Turns windows of recordings of any sensor into what a network was trained to see; the one place that does.
 
     Example:
-        >>> view = Viewer(evlift.open_run("runs/a"))  # doctest: +SKIP
-        >>> clip = view(stream)  # doctest: +SKIP
+        >>> encode = WindowEncoder(evlift.open_run("runs/a"))  # doctest: +SKIP
+        >>> clip = encode(stream)  # doctest: +SKIP
 
     Recordings of the network's own sensor are encoded as in training. Those of another one are shown by
     :func:`~evlift.events.framing.framed`; as their pixels count otherwise, the quantile of their own counts takes the
@@ -297,7 +297,7 @@ class Viewer:
             if trained.segments
             else Encoder(options, self.own, scale)
         )
-        self.frames, self._share, self._inside = encoder.frames, options.quantile, trained.quantile_inside
+        self.frames, self._share, self._inside = encoder.frames, options.quantile, trained.inner_scale
 
     def __call__(
         self,

@@ -14,8 +14,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
-
-VOID = 255  # the label of mask pixels that come from outside the picture
+from evlift.masks import VOID
 
 
 @dataclass(frozen=True)

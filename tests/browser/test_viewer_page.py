@@ -141,7 +141,7 @@ def test_colours_change_the_ground_and_the_answer_may_be_hidden(page):
     assert not page.find("#answer").is_displayed()
 
 
-def test_a_window_that_cannot_be_is_clipped_and_an_error_is_said(page):
+def test_a_window_that_is_too_long_is_clipped(page):
     page.run(
         "(document.getElementById('length').value = 99999999, document.getElementById('length').onchange())"
     )

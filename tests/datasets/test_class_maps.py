@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from evlift.datasets.class_maps import CITYSCAPES_19, CLASS_MAPS, DDD17_6, DSEC_11, VOID, ClassMap, class_map
+from evlift.datasets.class_maps import CITYSCAPES_19, CLASS_MAPS, DDD17_6, DSEC_11, ClassMap, class_map
 from evlift.errors import ConfigError, DataError
+from evlift.masks import VOID
 
 MERGING = ("19-to-11", "19-to-6", "11-to-6")
 

@@ -14,11 +14,12 @@ from evlift.config import InputOptions
 from evlift.datasets.items import HIDDEN, Item
 from evlift.datasets.scene_encoder import SceneEncoder, cut, nearest, window_corner
 from evlift.datasets.scene_feeder import Kept, SceneFeeder
-from evlift.datasets.scenes import VOID, EventScene, Scene, SceneImages, SceneRecordings
+from evlift.datasets.scenes import EventScene, Scene, SceneImages, SceneRecordings
 from evlift.datasets.suites import SUITES
 from evlift.datasets.task import TransferTask, assemble_scenes
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
+from evlift.masks import VOID
 
 SIDE, DURATION_US = 24, 50_000
 

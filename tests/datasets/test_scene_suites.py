@@ -17,12 +17,12 @@ from evlift.datasets.images import mnist
 from evlift.datasets.recordings import nmnist
 from evlift.datasets.registration import MIN_R2, WINDOWS_US, Registration, best_shifts, register
 from evlift.datasets.scene_encoder import SceneEncoder
-from evlift.datasets.scenes import VOID
 from evlift.datasets.streets import camvid, far_from, halves, moment
 from evlift.datasets.suites import SUITES
 from evlift.datasets.task import TransferTask
 from evlift.errors import DataError
 from evlift.events import EventStream
+from evlift.masks import VOID
 
 # Split hashes. They may change only together with every published table.
 DIGIT_MASKS = "d362252c"

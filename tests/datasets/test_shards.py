@@ -229,7 +229,13 @@ def test_packing_again(folders, tmp_path, capsys):
 
 def test_packing_what_was_converted_on_the_way(folders, tmp_path, capsys):
     command = ["convert", str(folders / "events"), str(tmp_path / "out"), "--shards", "2", "--workers", "1"]
-    assert main([*command, "--to", "dat", "--crop", "2,3,10,12"]) == 0
+    assert main([*command, "--to", "dat", "--crop", "2,3,10,12", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["kind"], said["items"], said["shards"]) == (
+        "recording",
+        len(recording_folder(folders / "events")),
+        2,
+    )
     found = open_shards(tmp_path / "out")
     whole = recording_folder(folders / "events")
     assert found.object_ids == whole.object_ids

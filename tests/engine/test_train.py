@@ -144,9 +144,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 def test_what_does_not_decide_the_result_may_change_on_resume(tmp_path):
     evlift.train(tiny(), tmp_path)
+    before = (tmp_path / "best.safetensors").read_bytes()
     evlift.train(
         tiny(train={"log_every": 2, "checkpoint_every": 3}, input={"cache": str(tmp_path / "c")}), tmp_path
     )
+    assert (tmp_path / "best.safetensors").read_bytes() == before
 
 
 def test_a_run_whose_split_changed_is_refused(tmp_path):

@@ -249,7 +249,7 @@ def test_wrong_shapes_and_states_are_named(run_of, tmp_path):
 
 def test_a_missing_package_is_named_with_its_extra(run_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"onnxruntime .*pip install 'evlift\[onnx\]'"):
+    with pytest.raises(ConfigError, match=r"onnxruntime, .*pip install 'evlift\[onnx\]'"):
         evlift.export(run_of("scnn"), "onnx")
 
 

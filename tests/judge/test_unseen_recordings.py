@@ -229,7 +229,9 @@ def test_recordings_of_the_own_data_are_recognised(run, folder, tmp_path):
     Manifest(rows).save(moved / "manifest.jsonl")
     assert "are among the judged: 3 of train" in " ".join(evlift.evaluate_recordings(moved, folder).remarks)
     (moved / "manifest.jsonl").write_text("damaged")
-    assert evlift.evaluate_recordings(moved, folder).remarks == ()
+    assert "is not known: it has no readable manifest" in " ".join(
+        evlift.evaluate_recordings(moved, folder).remarks
+    )
 
 
 def test_sensors_in_tables_are_height_by_width(tmp_path):

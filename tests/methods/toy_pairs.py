@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from evlift.datasets.base import Batch
+from evlift.masks import VOID
 from evlift.methods import METHODS, Method, create_method, method_options
 from evlift.models import MODELS, create_model, model_names
 
-STEPS, CLASSES, SIZE, VOID = 4, 3, 16, 255
+STEPS, CLASSES, SIZE = 4, 3, 16
 FILLED = {"steps": STEPS, "picture_channels": 1}
 IMAGE_FIRST = ("evdistill", "plain-kd")  # their teachers are conventional, so their students are here
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -190,9 +191,28 @@ def test_a_run_without_its_data_is_reported_from_its_folder(tmp_path, random_str
     run = evlift.train(tiny(data=data, train={"steps": 2}), tmp_path / "run").folder
     (tmp_path / "recordings").rename(tmp_path / "moved")
     page = evlift.write_report(run, tmp_path / "a.html").read_text("utf-8")
-    assert "its data are not at hand" in page
+    assert "Not judged: " in page
+    assert str(tmp_path / "recordings") in page
     assert "Configuration" in page
     assert "Confusion matrix" not in page
+
+
+def test_an_empty_split_is_said_on_the_page(run, tmp_path, monkeypatch):
+    task = create_task(open_run(run).recipe)
+    empty = replace(task, test=task.test.subset([]))
+    monkeypatch.setattr("evlift.assembly.create_task", lambda recipe: empty)
+    page = evlift.write_report(run, tmp_path / "a.html", split="test").read_text("utf-8")
+    assert re.search("Not judged: .* is empty", page)
+    assert "Configuration" in page
+
+
+def test_why_a_method_cannot_be_built_again_is_said(run, tmp_path, monkeypatch):
+    def without_its_teacher(*given):
+        raise DataError("Expected a run in runs/teacher, but there is none.")
+
+    monkeypatch.setattr("evlift.report.watch.build_method", without_its_teacher)
+    page = evlift.write_report(run, tmp_path / "a.html").read_text("utf-8")
+    assert "Held-out data are not shown: Expected a run in runs/teacher" in page
 
 
 def test_what_cannot_be_reported_is_refused(run, tmp_path, capsys):

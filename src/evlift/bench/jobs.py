@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from evlift.bench.records import Records
 from evlift.bench.suite import Entry, Suite
-from evlift.bench.worker import JOB, LOG, judgements, key_of, read_result
+from evlift.bench.worker import JOB, LOG, judgements, key_of, last_said, read_result
 from evlift.errors import ConfigError
 from evlift.files import write_json, write_text
 
@@ -82,7 +81,7 @@ class Job:
     @property
     def now(self) -> str:
         """What its process said last."""
-        return re.sub(r"^\d\d:\d\d:\d\d ", "", last_line(self.folder / LOG))
+        return last_said(self.folder / LOG)
 
     def result(self) -> dict[str, Any]:
         """What was found so far: in the run's folder, or in the records if they say more."""
@@ -153,12 +152,3 @@ class Filter:
             (self.labels, {recipe.data.get("labels_per_class") or 0}),
         ]
         return all(wanted is None or set(wanted) & has for wanted, has in asked)
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log that says anything."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -65,7 +65,7 @@ def _runs(results: Results) -> list[dict[str, Any]]:
 
 def score_figure(results: Results) -> Figure:
     """A panel a judge: one line a row, one colour a column, means with standard deviations."""
-    from evlift.report import new_figure
+    from evlift.report import new_figure, plain
 
     if results.suite.figure == "lines":
         return line_figure(results)
@@ -81,8 +81,7 @@ def score_figure(results: Results) -> Figure:
             heights, means = [p[0] for p in points], [p[1] for p in points]
             axis.errorbar(means, heights, xerr=errors, fmt="o", markersize=4, capsize=2, label=column)
         axis.set(title=judge.name, xlabel="score")
-        axis.grid(axis="x", alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis, along="x")
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -91,7 +90,7 @@ def score_figure(results: Results) -> Figure:
 
 def line_figure(results: Results) -> Figure:
     """A panel a judge: columns from left to right, a line a row, means with standard deviations; for doses."""
-    from evlift.report import new_figure
+    from evlift.report import new_figure, plain
 
     judges, shown = results.suite.judges, columns(results)
     figure = new_figure(2.6 + 3.6 * len(judges), 4.2)
@@ -110,7 +109,6 @@ def line_figure(results: Results) -> Figure:
             )
         axis.set(title=judge.name, ylabel="score" if axis is axes[0] else "")
         axis.set_xticks(range(len(shown)), [fill(column, 14) for column in shown], fontsize=7)
-        axis.grid(axis="y", alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis, along="y")
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

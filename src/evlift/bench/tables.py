@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evlift.bench.checks import ADAPTED
-from evlift.bench.results import Difference, Results, Value
+from evlift.bench.results import ADDITION_PJ, MAC_PJ, Difference, Results, Value
 from evlift.bench.suite import Judge
 
 NOT_RUN, NOT_PLANNED = "not run", "–"
@@ -21,7 +21,7 @@ SPENT = {
     "parameters": "parameters",
     "macs": "MACs a clip",
     "synops": "synaptic operations a clip",
-    "energy_nj": "nJ a clip (proxy: 4.6 pJ a MAC, 0.9 pJ an addition)",
+    "energy_nj": f"nJ a clip (proxy: {MAC_PJ} pJ a MAC, {ADDITION_PJ} pJ an addition)",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -172,6 +173,16 @@ def say(text: str) -> None:
     """One line of the run's log."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
     sys.stderr.flush()
+
+
+def last_said(log: Path) -> str:
+    """The last line of a log that says anything, without its time; empty if there is none."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return re.sub(r"^\d\d:\d\d:\d\d ", "", said)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.datasets.scenes import VOID
 from evlift.errors import ConfigError, DataError
+from evlift.masks import VOID
 
 if TYPE_CHECKING:
     from torch import Tensor

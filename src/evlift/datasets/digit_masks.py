@@ -15,9 +15,10 @@ from evlift.datasets.items import HIDDEN, Collection, Images, Item, Recordings, 
 from evlift.datasets.recognition import N_SOURCE, digits
 from evlift.datasets.recordings import nmnist
 from evlift.datasets.registration import BORDER, Registration
-from evlift.datasets.scenes import VOID, EventScene, Scene, SceneImages, SceneRecordings
+from evlift.datasets.scenes import EventScene, Scene, SceneImages, SceneRecordings
 from evlift.datasets.task import TransferTask, assemble_scenes
 from evlift.events import EventStream
+from evlift.masks import VOID
 
 CLASSES = ("background", *"0123456789")
 TILE, SIDE = 34, 2  # pixels of a tile, tiles of a side

@@ -17,11 +17,12 @@ from evlift.datasets.images import read_picture
 from evlift.datasets.items import HIDDEN, Item, hash_of_file, hash_of_file_item, hash_of_text, sorted_files
 from evlift.datasets.manifest import disjoint
 from evlift.datasets.recordings import SUFFIXES as RECORDINGS
-from evlift.datasets.scenes import VOID, EventScene, Scene, SceneImages, SceneRecordings, check_mask
+from evlift.datasets.scenes import EventScene, Scene, SceneImages, SceneRecordings, check_mask
 from evlift.datasets.suites import hold_out
 from evlift.datasets.task import TransferTask, assemble_scenes
 from evlift.errors import DataError
 from evlift.events import EventStream
+from evlift.masks import VOID
 
 CLASS_FILE = "classes.txt"
 ROOM = 1.25  # a picture is as large as the sensor times this: the motion moves a window inside it

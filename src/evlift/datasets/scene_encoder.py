@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evlift.augment import Geometry, RandomGeometry, drop_events
-from evlift.datasets.scenes import VOID, EventScene, Scene
+from evlift.datasets.scenes import EventScene, Scene
 from evlift.errors import ConfigError
 from evlift.events import EventStream
+from evlift.masks import VOID
 from evlift.representations import Frames, fit_scale
 from evlift.representations.base import resize
 

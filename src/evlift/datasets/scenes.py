@@ -13,8 +13,6 @@ from evlift.datasets.items import Collection, Item, hash_of_text
 from evlift.errors import DataError
 from evlift.events import EventStream
 
-VOID = 255
-
 
 @dataclass(frozen=True)
 class Scene:

@@ -20,10 +20,11 @@ from evlift.datasets.items import (
     sorted_files,
 )
 from evlift.datasets.manifest import some
-from evlift.datasets.scenes import VOID, Scene, SceneImages
+from evlift.datasets.scenes import Scene, SceneImages
 from evlift.datasets.simulated import watched
 from evlift.datasets.task import TransferTask, assemble_scenes
 from evlift.errors import DataError
+from evlift.masks import VOID
 
 if TYPE_CHECKING:
     from evlift.simulate import SceneSimulator

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from evlift.errors import ConfigError, DataError
+from evlift.errors import DataError
+from evlift.extras import extra
 from evlift.files import write_text
 from evlift.representations.picture import colour
 
@@ -80,10 +81,5 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "train.tensorboard needs the package tensorboard: pip install 'evlift[tensorboard]'."
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    (writers,) = extra("tensorboard", "torch.utils.tensorboard")
+    return writers.SummaryWriter(str(folder), purge_step=step + 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-VOID = 255
+from evlift.masks import VOID
 
 
 def confusion_matrix(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evlift.engine.logs import read_log
 from evlift.files import atomic_path
+from evlift.masks import VOID
 from evlift.representations.picture import colour
 
 ROWS = 6
@@ -66,7 +67,7 @@ def strip_columns(outputs: dict[str, Tensor]) -> dict[str, list[NDArray[np.uint8
     for name, title in MASKS.items():
         value = outputs.get(name)
         if value is not None and value.ndim == 3:
-            found[title] = [palette()[mask] for mask in value[:ROWS].long().clamp(0, 255).numpy()]
+            found[title] = [palette()[mask] for mask in value[:ROWS].long().clamp(0, VOID).numpy()]
     titles = SEQUENCES | PICTURES
     paired = [titles[name] for name in ORDER if titles[name] in found]
     return {title: found[title] for title in dict.fromkeys([*paired, *found])}
@@ -78,7 +79,7 @@ def palette() -> NDArray[np.uint8]:
 
     table = (255 * np.array(colormaps["tab20"].colors)).astype(np.uint8)  # type: ignore[attr-defined]
     colours = np.resize(table, (256, 3))
-    colours[255] = 255
+    colours[VOID] = 255
     return colours
 
 

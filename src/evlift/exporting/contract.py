@@ -44,7 +44,7 @@ class Contract:
     Args:
         evlift: version that wrote the file.
         task: recognition or segmentation.
-        reads: a name of `INPUTS`.
+        reads: a name of `INPUTS`, which is that of the file's input, too.
         steps: T, time steps of a clip.
         shape: (C, H, W) of a step.
         single_step: the network takes one step and its state; else a whole clip.
@@ -136,11 +136,6 @@ class Contract:
         """A record by which recordings are encoded for the file."""
         scale = None if self.reads == "counts" else self.record["count_scale"]
         return {**self.record, "count_scale": scale}
-
-    @property
-    def input_name(self) -> str:
-        """What the file's input is called."""
-        return self.reads
 
     def state_names(self) -> tuple[list[str], list[str]]:
         """Names of the states going in and coming out."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from evlift.errors import FormatError
 from evlift.exporting.contract import KEY, Contract
-from evlift.exporting.extras import extra
+from evlift.extras import extra
 from evlift.models.neurons import Dynamics, run_neuron
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evlift.errors import ConfigError
-from evlift.exporting.extras import extra
+from evlift.extras import extra
 from evlift.models.neurons import Neuron
 from evlift.models.spiking import SCNN, VGGSNN, ResNet18SNN
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, FormatError
 from evlift.exporting.contract import KEY, Contract
-from evlift.exporting.extras import extra
+from evlift.extras import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def onnx_writer(network: nn.Module, contract: Contract) -> Callable[[Path, Contr
     converted: Any = torch.onnx.export(
         trace(network, contract),
         dynamo=True,
-        input_names=[contract.input_name, *before],
+        input_names=[contract.reads, *before],
         output_names=["logits", *after],
         verbose=False,
     )
@@ -71,7 +71,7 @@ def open_onnx(path: Path) -> tuple[Contract, Any]:
     def run(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         import torch
 
-        names = [contract.input_name, *contract.state_names()[0]]
+        names = [contract.reads, *contract.state_names()[0]]
         given = {name: value.numpy() for name, value in zip(names, (x, *state), strict=True)}
         logits, *left = (torch.from_numpy(value) for value in session.run(None, given))
         return logits, left

@@ -38,7 +38,7 @@ class Exported(TrainedNetwork):
         return self.path
 
     @property
-    def quantile_inside(self) -> float | None:
+    def inner_scale(self) -> float | None:
         """The count that becomes 1 in files that normalise by a fixed scale."""
         within = self.contract.reads == "counts" and self.contract.input["normalise"] == "quantile"
         return self.contract.record["count_scale"] if within else None

@@ -50,7 +50,7 @@ def calibrated(trained: Trained) -> tuple[Calibration, dict[str, Any]]:
         )
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
     split = trained.record.get("judged_on", "val")
-    evaluation = run_network(trained.network, split_batches(trained, feeder, split, None))
+    evaluation = run_network(trained.network, split_batches(trained, feeder, split))
     if not isinstance(evaluation, Evaluation):
         raise DataError(f"Expected {split} to hold classes, but it holds masks.")
     found = calibrate(evaluation.logits.mean(axis=1), evaluation.target, split)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evlift.engine.calibration import Confidence, Reliability, calibration_error
 from evlift.files import atomic_path
-from evlift.report import new_figure
+from evlift.report import new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def _reliability(axis: Axes, values: NDArray[np.float64], right: NDArray[np.bool
     axis.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
     axis.set_title(f"{title}: ECE {calibration_error(values, right):.3f}", fontsize=10)
     axis.set(xlim=(0, 1), ylim=(0, 1.02))
-    _plain(axis)
+    plain(axis)
 
 
 def _histogram(axis: Axes, values: NDArray[np.float64], unknown: NDArray[np.float64] | None) -> None:
@@ -52,7 +52,7 @@ def _histogram(axis: Axes, values: NDArray[np.float64], unknown: NDArray[np.floa
         axis.hist(unknown, edges, histtype="step", color="#e45756", label="no known class")
         axis.legend(fontsize=8, frameon=False)
     axis.set_xlabel("confidence")
-    _plain(axis)
+    plain(axis)
 
 
 def robustness_figure(found: Robustness) -> Figure:
@@ -69,15 +69,10 @@ def robustness_figure(found: Robustness) -> Figure:
         axis.set_title(name, fontsize=10)
         axis.set_xlabel(unit, fontsize=8)
         axis.set_ylim(0, 1.02)
-        _plain(axis)
+        plain(axis)
     for row in axes:
         row[0].set_ylabel("accuracy")
     return figure
-
-
-def _plain(axis: Axes) -> None:
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:

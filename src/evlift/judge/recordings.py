@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evlift.assembly import Trained, Viewer, open_classifier
+from evlift.assembly import Trained, WindowEncoder, open_classifier
 from evlift.datasets.draws import generator
 from evlift.datasets.labelled_folder import (
     UNKNOWN,
@@ -179,7 +179,7 @@ class Judge:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.view, self.temperature = Viewer(self.trained, self.fit), self.trained.temperature
+        self.encoder, self.temperature = WindowEncoder(self.trained, self.fit), self.trained.temperature
 
     def __call__(self, file: LabelledFile, number: int) -> tuple[Verdict, NDArray[np.float32] | None]:
         """Verdict on a file, and its logits [T, K], pooled over windows; None if it cannot be judged."""
@@ -227,7 +227,7 @@ class Judge:
             start = int(stream.t[0]) if not counts else start
             stop = int(stream.t[-1])
             counts.append(len(stream))
-            clips.append(self.view(stream, generator(0, 0, number, 3), window=self.rule.inside))
+            clips.append(self.encoder(stream, generator(0, 0, number, 3), window=self.rule.inside))
             if len(clips) == BATCH:
                 logits.append(self._logits(clips))
                 clips = []
@@ -291,7 +291,9 @@ def _remarks(
         if name != class_name:
             yield f"folder '{name}' was taken for the class '{class_name}'"
     seen = seen_before(trained.run, (data.root / v.file for v in verdicts if v.state == "judged"))
-    if seen:
+    if seen is None:
+        yield "whether the run learned from some of these recordings is not known: it has no readable manifest"
+    elif seen:
         parts = ", ".join(f"{count} of {split}" for split, count in seen.items())
         yield f"recordings of the run's own data are among the judged: {parts}; what it learned from flatters it"
     if data.unmatched:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evlift.assembly import Trained, Viewer, create_task, evaluation_feeder, open_classifier
+from evlift.assembly import Trained, WindowEncoder, create_task, evaluation_feeder, open_classifier
 from evlift.augment import add_hot_pixels, drop_events, flip_polarities, scale_time
 from evlift.datasets.draws import generator
 from evlift.engine.metrics import Recognition, confusion_matrix
@@ -162,7 +162,7 @@ def robustness(
         )
     trained_on = trained.recipe.input.window
     window = window or ("full" if trained_on == "mixed" else trained_on)
-    sweep = _Sweep(trained, Viewer(trained, fit), window, seed)
+    sweep = _Sweep(trained, WindowEncoder(trained, fit), window, seed)
     for start in range(0, len(recordings), BATCH):
         stop = min(start + BATCH, len(recordings))
         sweep.add(start, [recordings.load(i) for i in range(start, stop)])
@@ -174,8 +174,8 @@ def robustness(
 class _Sweep:
     """Runs batches of recordings through all disturbances, and keeps the predictions."""
 
-    def __init__(self, trained: Trained, view: Viewer, window: str, seed: int) -> None:
-        self.trained, self.view, self.window, self.seed = trained, view, window, seed
+    def __init__(self, trained: Trained, encoder: WindowEncoder, window: str, seed: int) -> None:
+        self.trained, self.encoder, self.window, self.seed = trained, encoder, window, seed
         self.cases = [("none", 0.0), *((n, s) for n, d in DISTURBANCES.items() for s in d.strengths)]
         self.predicted: dict[tuple[str, float], list[int]] = {case: [] for case in self.cases}
         self.rates: list[float] = []
@@ -194,7 +194,7 @@ class _Sweep:
         if name != "none":
             key = (self.seed, index, zlib.crc32(name.encode()), round(strength * 1e6))
             stream = DISTURBANCES[name].apply(stream, strength, generator(*key))
-        return self.view(stream, generator(0, 0, index, 3), window=self.window)
+        return self.encoder(stream, generator(0, 0, index, 3), window=self.window)
 
     def finished(self, target: NDArray[np.int64], split: str) -> Robustness:
         """The results of all recordings."""

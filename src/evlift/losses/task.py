@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evlift.errors import ConfigError
-
-VOID = 255
+from evlift.masks import VOID
 
 
 def tet_per_step(logits: Tensor, target: Tensor, *, lam: float = 1e-3, mean: float = 0.5) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.losses.task import mean_logit_loss
+from evlift.masks import VOID
 from evlift.methods.base import ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
 from evlift.models import MODELS, create_model, model_names
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from evlift.datasets.base import Batch
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-VOID = 255
 TEACH = "teacher"  # name of the phase
 
 

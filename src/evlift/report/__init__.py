@@ -6,6 +6,7 @@ from evlift.report.figures import (
     curves_figure,
     new_figure,
     per_step_figure,
+    plain,
     predictions_figure,
     sequence_figure,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "curves_figure",
     "new_figure",
     "per_step_figure",
+    "plain",
     "predictions_figure",
     "sequence_figure",
     "write_report",

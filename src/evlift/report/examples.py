@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evlift.masks import VOID
 from evlift.report.judge import Example
 from evlift.report.page import Page
 from evlift.report.pictures import class_key, events_png, file_png, image_tag, mask_png, picture_png, png
 from evlift.report.watch import Strip
 from evlift.report.write import Subject
-
-VOID = 255
 
 
 def add_examples(page: Page, subjects: Sequence[Subject], side: int) -> None:
@@ -59,7 +58,9 @@ def _add_strips(page: Page, subjects: Sequence[Subject], side: int) -> None:
         if strip.is_file():
             image = image_tag(file_png(strip, 8 * side), "Strip of the run's last training batch")
             page.html(f"<figure>{image}<figcaption>Last batch of training</figcaption></figure>")
-        if not subject.views and not strip.is_file():
+        if subject.hidden:
+            page.text(f"Held-out data are not shown: {subject.hidden}")
+        elif not subject.views and not strip.is_file():
             page.text("This method shows nothing.")
 
 

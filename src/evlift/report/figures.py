@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from evlift.engine.logs import read_log
 from evlift.representations.picture import colour
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -23,6 +24,12 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def plain(axis: Axes, *, along: Literal["both", "x", "y"] = "both") -> None:
+    """A faint grid, no frame above and to the right."""
+    axis.grid(axis=along, alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def sequence_figure(clips: Mapping[str, Tensor]) -> Figure:
@@ -56,8 +63,7 @@ def curves_figure(logs: Mapping[str, Path]) -> Figure:
     left.set(xlabel="step", ylabel="label loss")
     right.set(xlabel="step", ylabel="accuracy where weights are chosen", ylim=(0, 1.02))
     for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     right.legend(fontsize=8, frameon=False)
     return figure
 
@@ -99,8 +105,7 @@ def per_step_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
             label=name,
         )
     axis.set(xlabel="time steps seen", ylabel="accuracy", ylim=(0, 1.02))
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain(axis)
     axis.legend(fontsize=8, frameon=False)
     return figure
 

@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evlift.api import split_batches
 from evlift.assembly import Trained, evaluation_feeder, reads_pictures
 from evlift.datasets.base import Batch
 from evlift.datasets.items import Collection
 from evlift.datasets.task import TransferTask
 from evlift.engine.calibration import Reliability
 from evlift.engine.evaluate import Evaluation, SegmentationEvaluation, run_network
-from evlift.engine.metrics import VOID, Recognition, Segmentation, confusion_matrix
-from evlift.errors import ConfigError
+from evlift.engine.metrics import Recognition, Segmentation, confusion_matrix
+from evlift.masks import VOID
 from evlift.models.cost import Cost, measure_cost
 from evlift.streaming.predictor import probabilities
 
@@ -96,15 +97,13 @@ def judge(trained: Trained, task: TransferTask, split: str) -> Judged:
         DataError: the data are not those of the run. ConfigError: an empty split, or one of another kind.
     """
     split = "source_val" if reads_pictures(trained.recipe) else split
+    batch_size = 1 if task.segments else 50
+    batches = split_batches(trained, evaluation_feeder(trained, task), split, batch_size=batch_size)
     items = getattr(task, split)
-    if not len(items):
-        raise ConfigError(
-            f"Expected {split} to hold something to judge on, but it is empty. Give another --split."
-        )
     tally: _Tally = _MaskTally(len(items)) if task.segments else _ClassTally(len(items))
     first: list[Tensor] = []
     with heard(trained.network) as logits:
-        for batch in split_batches(trained, task, split, 1 if task.segments else 50):
+        for batch in batches:
             clips, target = clips_of(batch)
             first.extend(clips[: COSTED - len(first)])
             part = run_network(trained.network, [batch])
@@ -122,12 +121,6 @@ def judge(trained: Trained, task: TransferTask, split: str) -> Judged:
         examples=tally.examples,
         mistakes=[example for _, _, example in sorted(tally.worst, reverse=True)],
     )
-
-
-def split_batches(trained: Trained, task: TransferTask, split: str, batch_size: int) -> Iterator[Batch]:
-    """What a split holds of the kind that the network reads."""
-    batches = evaluation_feeder(trained, task).evaluation(split, batch_size=batch_size)
-    return (batch.of_pictures() for batch in batches) if reads_pictures(trained.recipe) else batches
 
 
 def clips_of(batch: Batch) -> tuple[Tensor, Any]:

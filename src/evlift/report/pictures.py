@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from evlift.engine.pictures import palette
 from evlift.events import EventStream
 from evlift.events.filters import resize
+from evlift.masks import VOID
 from evlift.representations import Histogram
 from evlift.representations.picture import OFF, ON
-
-VOID = 255
 
 
 def events_png(counts: NDArray[np.float32], side: int) -> str:

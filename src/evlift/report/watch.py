@@ -20,7 +20,7 @@ from evlift.engine.pictures import ROWS, strip_columns
 from evlift.methods.base import Progress
 from evlift.models.modes import evaluating
 from evlift.models.neurons import Neuron
-from evlift.report.judge import clips_of, split_batches
+from evlift.report.judge import clips_of
 from evlift.report.pictures import events_png, mask_png, stream_png
 from evlift.streaming.predictor import Predictor
 
@@ -105,7 +105,7 @@ def play(trained: Trained, task: TransferTask, split: str, side: int) -> list[Fr
 def _play_masks(trained: Trained, task: TransferTask, split: str, side: int) -> list[Frame]:
     frames: list[Frame] = []
     predictor = Predictor(trained, keep_state=False)
-    for batch in split_batches(trained, task, split, 1):
+    for batch in evaluation_feeder(trained, task).evaluation(split, batch_size=1):
         clips, target = clips_of(batch)
         answer = predictor.ask(clips).argmax(0).numpy()  # [K, H, W] → [H, W]
         truth = target[0].numpy()

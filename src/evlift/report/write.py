@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evlift.errors import ConfigError, DataError, EvliftError
+from evlift.errors import ConfigError, EvliftError
 from evlift.files import write_text
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ class Subject:
     Args:
         name: what the page calls it.
         trained: the run, opened.
-        judged: what a pass over the split found; None where its data are not there.
-        problem: why not, else empty.
+        judged: what a pass over the split found; None where that was not possible.
+        problem: why it was not judged, else empty.
         rasters: layer → spikes of one clip.
         frames: of the player.
         views: what the whole method makes of held-out data.
+        hidden: why that cannot be shown, else empty.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Subject:
     rasters: dict[str, Raster] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     views: Strip = field(default_factory=dict)
+    hidden: str = ""
 
 
 def write_report(
@@ -57,8 +59,8 @@ def write_report(
         >>> evlift.write_report("runs/a", "report.html")  # doctest: +SKIP
         PosixPath('report.html')
 
-    The networks are run on the split, so its data must be there; a run whose data are not is reported from what its
-    folder holds, and the page says so. The page is below 5 MB: pictures become smaller and
+    The networks are run on the split; a run whose data are not there, or whose split is empty, is reported from what
+    its folder holds, and the page says so. The page is below 5 MB: pictures become smaller and
     players coarser until it is.
 
     Args:
@@ -120,19 +122,14 @@ def look_at(folder: Path, name: str, split: str) -> Subject:
     try:
         task = create_task(trained.recipe)
         subject.judged = judge(trained, task, split)
-    except (DataError, OSError) as error:
-        subject.problem = f"Not judged, because its data are not at hand: {error}"
+    except (EvliftError, OSError) as error:
+        subject.problem = f"Not judged: {error}"
         return subject
     subject.rasters = rasters(trained.network, subject.judged.examples[0].clip)
     if not reads_pictures(trained.recipe):
         subject.frames = play(trained, task, split, SIDES[0])
-        subject.views = attempt(method_views, trained, task, split)
+        try:
+            subject.views = method_views(trained, task, split)
+        except (EvliftError, RuntimeError, OSError) as error:  # such as without its teacher's folder
+            subject.hidden = str(error).partition("\n")[0]
     return subject
-
-
-def attempt(make: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What `make` returns; nothing where the method cannot be built again, such as without its teacher's folder."""
-    try:
-        return make(*arguments)
-    except (EvliftError, RuntimeError, OSError):
-        return {}

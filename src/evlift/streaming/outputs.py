@@ -15,6 +15,7 @@ import numpy as np
 
 from evlift.engine.pictures import palette
 from evlift.errors import ConfigError
+from evlift.extras import extra
 from evlift.files import atomic_path, write_json
 from evlift.registry import Registry
 from evlift.streaming.predictions import UNKNOWN, UNKNOWN_PIXEL, MaskPrediction, Prediction
@@ -177,13 +178,7 @@ class Parquet(_Table):
     @classmethod
     def check(cls, path: Path, predictions: Predictions) -> None:
         """pyarrow must be installed."""
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise ConfigError(
-                f"Expected pyarrow to write {path}, but it is not installed: pip install 'evlift[parquet]'. Or "
-                "write .jsonl."
-            ) from None
+        extra("parquet", "pyarrow.parquet")
 
     def write(self, prediction: AnyPrediction) -> None:
         """See :class:`Output`."""

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.events import EventStream
+from evlift.masks import VOID
 
 UNKNOWN = "unknown"
-UNKNOWN_PIXEL = 255
+UNKNOWN_PIXEL = VOID
 SHOWN = 3  # classes of a window, where there is no room for all
 
 

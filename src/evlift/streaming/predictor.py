@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evlift.assembly import TrainedNetwork, Viewer, reads_pictures
+from evlift.assembly import TrainedNetwork, WindowEncoder, reads_pictures
 from evlift.errors import ConfigError
 from evlift.events import EventStream
 from evlift.events.framing import Fit
@@ -27,8 +27,9 @@ class Predictor:
         trained: see :func:`~evlift.streaming.opening.open_predictor`.
         keep_state: potentials of spiking neurons go on from window to window; None is what the recipe says.
         unknown_below: least probability of a class to be named; "auto" is what the run's calibration suggests.
-        fit: how recordings of another sensor are shown, see :class:`~evlift.assembly.Viewer`. Each window has a frame
-            of its own under "crop-to-events"; as potentials belong to places, "auto" is "stretch" where they are kept.
+        fit: how recordings of another sensor are shown, see :class:`~evlift.assembly.WindowEncoder`. Each window has a
+            frame of its own under "crop-to-events"; as potentials belong to places, "auto" is "stretch" where they are
+            kept.
 
     Raises:
         ConfigError: a network that reads pictures, one without potentials to keep, a `fit` that does not go with masks
@@ -63,7 +64,7 @@ class Predictor:
             )
         self.unknown_below = trained.threshold(unknown_below)
         self.sensor_size, self.temperature = trained.sensor_size, trained.temperature
-        self.view = Viewer(trained, "stretch" if self.keep_state and fit == "auto" else fit)
+        self.encoder = WindowEncoder(trained, "stretch" if self.keep_state and fit == "auto" else fit)
         self._state: Any = None
 
     def reset(self) -> None:
@@ -86,7 +87,7 @@ class Predictor:
                 its last, as in training.
         """
         bounds = (start_us, stop_us) if timed and (self.segments or self.keep_state) else None
-        return self.view(stream, bounds_us=bounds)[None]  # [T, 2, H, W] → [1, T, 2, H, W]
+        return self.encoder(stream, bounds_us=bounds)[None]  # [T, 2, H, W] → [1, T, 2, H, W]
 
     @torch.no_grad()
     def ask(self, clip: Tensor) -> Tensor:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from evlift.bench.jobs import last_line
+from evlift.bench.worker import JOB, LOG, last_said
 from evlift.errors import ConfigError
+from evlift.extras import extra
 from evlift.files import write_json
-from evlift.tuning.space import value_of, with_values
+from evlift.tuning.space import value_of
 from evlift.tuning.targets import Target
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
-JOURNAL, TASK, LOG = "trials.journal", "job.json", "log.txt"
+JOURNAL, DONE = "trials.journal", "done.txt"
 AGAIN = "again"  # of a trial: the number of the interrupted one whose values it tries
-CRITERIA = ("own", "val")
 
 
 def open_study(folder: Path, *, seed: int = 0) -> Study:
@@ -34,18 +33,12 @@ def open_study(folder: Path, *, seed: int = 0) -> Study:
     Raises:
         ConfigError: Optuna is not installed.
     """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ConfigError(
-            "Expected Optuna for evlift tune, but it is not there: pip install 'evlift[tune]'."
-        ) from None
+    optuna, journal = extra("tune", "optuna", "optuna.storages.journal")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
         study_name="tune",
-        storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        storage=optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / JOURNAL))),
         direction="maximize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
@@ -137,18 +130,19 @@ class TrialJob:
 
     def prepare(self) -> None:
         """Write what its process reads."""
-        (self.folder / LOG).unlink(missing_ok=True)
-        write_json(self.folder / TASK, self.content)
+        for name in (LOG, DONE):
+            (self.folder / name).unlink(missing_ok=True)
+        write_json(self.folder / JOB, self.content)
 
     @property
     def done(self) -> bool:
         """Whether its process has ended a trial."""
-        return (self.folder / "done.txt").is_file()
+        return (self.folder / DONE).is_file()
 
     @property
     def now(self) -> str:
         """What its process said last."""
-        return re.sub(r"^\d\d:\d\d:\d\d ", "", last_line(self.folder / LOG))
+        return last_said(self.folder / LOG)
 
     def fail(self, code: int) -> str:
         """What a process that ended without a trial said last."""
@@ -173,12 +167,4 @@ def plan(targets: Sequence[Target], out: Path, trials: int, **options: Any) -> l
         begin(target, folder)
         done = len(counted(open_study(folder)))
         open_jobs += [TrialJob(target, folder, number, **options) for number in range(done, trials)]
-    for job in open_jobs:
-        (job.folder / "done.txt").unlink(missing_ok=True)
     return sorted(open_jobs, key=lambda job: job.number)
-
-
-def tuned_recipe(target: Target, study: Study) -> Any:
-    """The target's recipe at its best trial; None without one."""
-    best = best_trial(study)
-    return None if best is None else with_values(target.recipe, best.params)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.bench.extras import load_plugins
-from evlift.bench.worker import STOPPED, say, watched
+from evlift.bench.worker import JOB, STOPPED, say, watched
 from evlift.config import Recipe, parse_recipe
 from evlift.errors import EvliftError
 from evlift.files import write_text
 from evlift.tuning.space import parse_space, with_values
-from evlift.tuning.study import TASK, give_back, open_study
+from evlift.tuning.study import DONE, give_back, open_study
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -29,7 +29,7 @@ def main(folder: Path) -> int:
     from optuna import TrialPruned
     from optuna.trial import TrialState
 
-    job = json.loads((folder / TASK).read_text(encoding="utf-8"))
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     load_plugins([Path(plugin) for plugin in job["plugins"]])
     study = open_study(Path(job["study"]), seed=job["seed"])
     trial = study.ask()
@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
         trial.set_user_attr("failed", str(error))
         study.tell(trial, state=TrialState.FAIL)
         say(f"failed: {error}")
-    write_text(folder / "done.txt", f"{trial.number}\n")
+    write_text(folder / DONE, f"{trial.number}\n")
     return 0
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
-from evlift.verbs.common import count, number, open_console
+from evlift.verbs.common import alone, count, failures, names, number, open_console, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,10 +141,9 @@ def run(options: argparse.Namespace) -> None:
             f"stopped with {len(outcome.left)} runs to go; the same command goes on from there"
         )
     if outcome and outcome.failed:
-        told = "\n".join(
-            f"  {job}: {said} (whole log: {job.folder / 'log.txt'})" for job, said in outcome.failed
+        raise EvliftError(
+            f"{len(outcome.failed)} runs failed; the same command tries them again.\n{failures(outcome)}"
         )
-        raise EvliftError(f"{len(outcome.failed)} runs failed; the same command tries them again.\n{told}")
     return None
 
 
@@ -187,8 +185,6 @@ def _keep_in_records(job: Job) -> None:
 def _write(
     console: Console, suite: Suite, jobs: Sequence[Job], out: Path, sessions: Sequence[dict[str, Any]]
 ) -> None:
-    from rich.table import Table
-
     from evlift.bench.output import write_all
     from evlift.bench.results import Results
     from evlift.bench.tables import tables
@@ -196,12 +192,7 @@ def _write(
     results = Results.read(suite, jobs, sessions)
     written = write_all(results, out)
     for found in tables(results):
-        table = Table(title=found.title, title_justify="left")
-        for name in found.header:
-            table.add_column(name)
-        for row in found.rows:
-            table.add_row(*row)
-        console.print(table)
+        print_table(found.title, found.header, found.rows, console)
     console.print("Written: " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 
@@ -219,44 +210,19 @@ def _list_suites(console: Console) -> None:
 def _list_runs(console: Console, jobs: Sequence[Job]) -> None:
     for job in jobs:
         state = "done" if job.done else "failed" if job.failure else "open"
-        console.print(
-            f"{state:7} {job.folder.name}  " + "; ".join(map(str, job.entries)), markup=False, soft_wrap=True
-        )
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Hold the folder, so that two commands do not write the same runs.
-
-    Raises:
-        EvliftError: another command holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EvliftError(
-                f"Another evlift bench works in {out}. Wait for it, or give another --out."
-            ) from None
-        yield
+        console.print(f"{state:7} {job.folder.name}  " + "; ".join(map(str, job.entries)), soft_wrap=True)
 
 
 def _added_rows(said: Sequence[str]) -> dict[str, Any]:
     """Rows by name from NAME=METHOD or NAME=YAML."""
-    import yaml
+    from evlift.files import load_yaml
 
     rows: dict[str, Any] = {}
     for text in said:
         name, equals, content = text.partition("=")
         try:
-            row = yaml.safe_load(content)
-        except yaml.YAMLError as error:
+            row = load_yaml(content)
+        except ConfigError as error:
             raise ConfigError(f"Expected YAML behind the name in --add-row {text}, but: {error}") from None
         if not equals or not name.strip() or not isinstance(row, str | dict):
             raise ConfigError(
@@ -264,11 +230,6 @@ def _added_rows(said: Sequence[str]) -> dict[str, Any]:
             )
         rows[name.strip()] = row
     return rows
-
-
-def names(text: str) -> list[str]:
-    """Names with commas between."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str) -> list[int]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evlift.errors import EvliftError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from evlift.bench.runner import Outcome
 
 MOST = 1e12
 """No number of an option is above it."""
@@ -44,7 +50,7 @@ count = whole(1)
 share = number(0, 1)
 
 
-def milliseconds(text: str) -> int:
+def duration_us(text: str) -> int:
     """Milliseconds as µs."""
     return round(1000 * number(1e-3)(text))
 
@@ -55,6 +61,11 @@ def threshold(text: str) -> float | str:
         return text if text == "auto" else share(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(str(error).replace(", but", ", or auto, but", 1)) from None
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def size(text: str) -> tuple[int, int]:
@@ -99,3 +110,31 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     (console or open_console()).print(table)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder, so that two commands do not write the same runs.
+
+    Raises:
+        EvliftError: another command holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise EvliftError(
+                f"Another command works in {out}. Wait for it, or give another --out."
+            ) from None
+        yield
+
+
+def failures(outcome: Outcome[Any]) -> str:
+    """A line for each run that failed: what it said last, and where its log lies."""
+    return "\n".join(f"  {job}: {said} (whole log: {job.folder / 'log.txt'})" for job, said in outcome.failed)

@@ -18,7 +18,17 @@ TEXT = "Convert recordings to another format, or pack class folders into shards.
 EXAMPLE = """evlift convert in.raw out.h5 --start-ms 0 --stop-ms 50 --filter refractory:1000
   evlift convert recordings/ as-hdf5/ --to dsec --workers 4
   evlift convert recordings/ shards/ --shards 8"""
-AS_THEY_ARE = ("to", "crop", "from_zero", "format", "sensor_size", "strict", "overwrite")
+AS_THEY_ARE = (
+    "to",
+    "start_us",
+    "stop_us",
+    "crop",
+    "from_zero",
+    "format",
+    "sensor_size",
+    "strict",
+    "overwrite",
+)
 STOPPED = "stopped; the same command goes on and leaves alone what is finished"
 
 
@@ -35,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--shards", type=count, metavar="N", help="pack class folders into N tar files and an index")
     add("--workers", type=count, metavar="N", help="processes for a folder (default: one a core)")
     add("--overwrite", action="store_true", help="replace what is there (default: left alone if it is equal)")
-    add("--json", action="store_true", help="print JSON, one object a file")
+    add("--json", action="store_true", help="print JSON, one object a file, or one of the shards")
     _add_input(parser.add_argument_group("the input"))
     _add_changes(parser.add_argument_group("what is kept"))
 
@@ -49,8 +59,14 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 def _add_changes(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--start-ms", type=time_us, metavar="MS", help="from this time on, as the recording counts it")
-    add("--stop-ms", type=time_us, metavar="MS", help="up to this time")
+    add(
+        "--start-ms",
+        dest="start_us",
+        type=time_us,
+        metavar="MS",
+        help="from this time on, as the recording counts it",
+    )
+    add("--stop-ms", dest="stop_us", type=time_us, metavar="MS", help="up to this time")
     add(
         "--crop",
         type=box,
@@ -73,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     from evlift.progress import stoppable, work_bar
 
     settings = {name: getattr(options, name) for name in AS_THEY_ARE}
-    settings |= {"start_us": options.start_ms, "stop_us": options.stop_ms, "filters": tuple(options.filter)}
+    settings["filters"] = tuple(options.filter)
     unit = "files" if Path(options.source).is_dir() else "events"
     console = open_console(stderr=options.json)  # JSON stands alone on standard output
     with stoppable(STOPPED), work_bar(console, "convert", unit) as report:
@@ -99,17 +115,19 @@ def _pack(options: argparse.Namespace, settings: dict[str, Any], report: Any) ->
             made = convert(options.source, folder, workers=options.workers, report=report, **settings)
             _complain_of(made, "No shards were written.")
             index = write_shards(folder, out, **packed)
-    sizes = sum(entry.size for entry in index.entries)
-    print(f"{len(index.entries)} {index.kind}s, {sizes:,} bytes in {options.shards} shards → {out}")
+    size = sum(entry.size for entry in index.entries)
+    if options.json:
+        items = {"kind": index.kind, "items": len(index.entries), "bytes": size}
+        print(json.dumps({"out": str(out), "shards": options.shards, **items}))
+    else:
+        print(f"{len(index.entries)} {index.kind}s, {size:,} bytes in {options.shards} shards → {out}")
 
 
 def _tell(found: Conversions, as_json: bool) -> None:
-    for each in found.converted:
-        content = each.content
-        if as_json:
-            row = {"source": str(each.source), "out": str(each.out), "there_already": each.there_already}
-            print(json.dumps({**row, **vars(content), "notes": each.notes}))
     if as_json:
+        for each in found.converted:
+            row = {"source": str(each.source), "out": str(each.out), "there_already": each.there_already}
+            print(json.dumps({**row, **vars(each.content), "notes": each.notes}))
         for failed in found.failed:
             print(json.dumps({"source": str(failed.source), "error": failed.reason}))
     else:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError
-from evlift.verbs.common import add_fit, count, milliseconds, print_table, size, threshold
+from evlift.verbs.common import add_fit, count, duration_us, print_table, size, threshold
 
 if TYPE_CHECKING:
     from evlift.engine.evaluate import Evaluation, SegmentationEvaluation
@@ -16,7 +16,13 @@ TEXT = "Judge a finished run: on its own data, on recordings of any sensor, or o
 EXAMPLE = """evlift evaluate runs/a --window first300
   evlift evaluate runs/a --data recordings:FOLDER --unknown-below auto --out judged
   evlift evaluate runs/a --robustness --out judged"""
-OF_RECORDINGS = {"class_map": None, "fit": "auto", "duration_ms": None, "max_windows": None, "sensor": None}
+OF_RECORDINGS = {  # flag → where it is kept, and its default
+    "--class-map": ("class_map", None),
+    "--fit": ("fit", "auto"),
+    "--duration-ms": ("duration_us", None),
+    "--max-windows": ("max_windows", None),
+    "--sensor": ("sensor", None),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +65,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--class-map", metavar="FILE", help="YAML with lines 'folder: class', null for no class"
     )
     add_fit(group)
-    group.add_argument("--duration-ms", type=milliseconds, help="cut recordings into windows of this length")
+    group.add_argument(
+        "--duration-ms",
+        dest="duration_us",
+        type=duration_us,
+        help="cut recordings into windows of this length",
+    )
     group.add_argument("--max-windows", type=count, metavar="N", help="of one recording (default: 100)")
     group.add_argument("--sensor", type=size, metavar="HxW", help="of files that do not state it")
 
@@ -84,12 +95,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
-    given = [name for name, default in OF_RECORDINGS.items() if getattr(options, name) != default]
+    given = [flag for flag, (name, default) in OF_RECORDINGS.items() if getattr(options, name) != default]
     if options.data is None:
-        if given and not (options.robustness and given == ["fit"]):
-            raise ConfigError(
-                f"Expected --data recordings:FOLDER with --{given[0].replace('_', '-')}, but got none."
-            )
+        if given and not (options.robustness and given == ["--fit"]):
+            raise ConfigError(f"Expected --data recordings:FOLDER with {given[0]}, but got none.")
     else:
         kind, _, folder = options.data.partition(":")
         if kind != "recordings" or not folder:

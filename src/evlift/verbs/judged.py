@@ -45,8 +45,7 @@ def judge_recordings(options: argparse.Namespace, folder: str) -> None:
 
     trained = open_run(options.folder)
     threshold = threshold_of(options.unknown_below, trained)
-    console = open_console()
-    console.quiet = options.json
+    console = open_console(quiet=options.json)
     with work_bar(console, folder, "recordings") as report:
         found = evaluate_recordings(
             options.folder,
@@ -54,7 +53,7 @@ def judge_recordings(options: argparse.Namespace, folder: str) -> None:
             class_map=options.class_map,
             fit=options.fit,
             window=options.window,
-            duration_us=options.duration_ms,
+            duration_us=options.duration_us,
             max_windows=options.max_windows or MAX_WINDOWS,
             sensor_size=options.sensor,
             report=report,
@@ -69,7 +68,7 @@ def judge_recordings(options: argparse.Namespace, folder: str) -> None:
     _print_recordings(f"{options.folder} on {folder}", found, trained)
     print_confidence(found.confidence, trained, threshold)
     for remark in found.remarks:
-        console.print(f"- {remark}", soft_wrap=True, markup=False)
+        console.print(f"- {remark}", soft_wrap=True)
 
 
 def _print_recordings(title: str, found: RecordingsEvaluation, trained: Trained) -> None:
@@ -157,8 +156,7 @@ def judge_disturbed(options: argparse.Namespace) -> None:
     from evlift.judge.robustness import robustness
     from evlift.progress import work_bar
 
-    console = open_console()
-    console.quiet = options.json
+    console = open_console(quiet=options.json)
     with work_bar(console, "disturbed", "recordings") as report:
         found = robustness(
             options.folder,

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         test=options.test,
         robustness=options.robustness,
         note=options.note,
-        say=lambda text: console.print(text, soft_wrap=True, markup=False),
+        say=lambda text: console.print(text, soft_wrap=True),
     )
     size = size_of(made.folder)
     console.print(

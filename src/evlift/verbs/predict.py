@@ -16,7 +16,7 @@ from evlift.errors import DataError
 from evlift.verbs.common import (
     add_fit,
     count,
-    milliseconds,
+    duration_us,
     number,
     open_console,
     print_table,
@@ -82,7 +82,9 @@ def _add_windows(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--duration-ms",
-        type=milliseconds,
+        dest="duration_us",
+        metavar="MS",
+        type=duration_us,
         help="window length; default: the whole recording, 100 ms of an endless one, and for masks as in training",
     )
     length.add_argument("--events", type=count, help="events a window")
@@ -108,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
     found = predict(
         options.folder,
         options.recording,
-        duration_us=options.duration_ms,
+        duration_us=options.duration_us,
         n_events=options.events,
         overlap=options.overlap,
         format=options.format,

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
-from evlift.verbs.bench import alone, names
-from evlift.verbs.common import count, number, open_console, print_table
+from evlift.verbs.common import alone, count, failures, names, number, open_console, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,9 +72,7 @@ def run(options: argparse.Namespace) -> None:
     suite = find_suite(options.source) if is_suite(options.source) else None
     targets = [target.shortened(options.steps) for target in _targets(options, suite)]
     out = Path(options.out or Path("runs") / "tune" / Path(options.source).stem)
-    console = open_console()
-    if options.json:
-        console.quiet = True
+    console = open_console(quiet=options.json)
     with alone(out):
         jobs = plan(targets, out, options.trials, criterion=options.criterion, seed=options.seed)
         outcome = _work(console, jobs, options, out)
@@ -86,10 +83,7 @@ def run(options: argparse.Namespace) -> None:
             f"stopped with {len(outcome.left)} trials to go; the same command goes on from there"
         )
     if outcome.failed:
-        told = "\n".join(
-            f"  {job}: {said} (whole log: {job.folder / 'log.txt'})" for job, said in outcome.failed
-        )
-        raise EvliftError(f"{len(outcome.failed)} trials ended without a result.\n{told}")
+        raise EvliftError(f"{len(outcome.failed)} trials ended without a result.\n{failures(outcome)}")
 
 
 def _targets(options: argparse.Namespace, suite: Path | None) -> list[Target]:
@@ -125,7 +119,7 @@ class Log:
         """A trial is done, was pruned, has failed or was stopped."""
         self.left -= 1
         found = job.now if said.startswith("done") else said
-        self.console.print(f"{job}: {found} [{self.left} to go]", markup=False, soft_wrap=True)
+        self.console.print(f"{job}: {found} [{self.left} to go]", soft_wrap=True)
 
     def draw(self, running: Sequence[TrialJob], waiting: int) -> None:
         """Nothing to draw: a line for every trial is enough."""

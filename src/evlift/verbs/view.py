@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     how = {name: getattr(options, name) for name in ("port", "format", "fit")}
     with open_viewer(options.recording, options.trained, **how) as viewer:
         console = open_console()
-        console.print(f"{options.recording}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True, markup=False)
+        console.print(f"{options.recording}: {viewer.url}  (Ctrl-C ends it)", soft_wrap=True)
         if not options.no_browser:
             webbrowser.open(viewer.url)
         try:

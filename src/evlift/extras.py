@@ -21,6 +21,5 @@ def extra(name: str, *modules: str) -> list[Any]:
         return [importlib.import_module(module) for module in modules]
     except ImportError as error:
         raise ConfigError(
-            f"Expected the package {error.name} for this kind of file, but it is not installed. Install it: "
-            f"pip install 'evlift[{name}]'."
+            f"Expected the package {error.name}, but it is not installed. Install it: pip install 'evlift[{name}]'."
         ) from None
