@@ -99,18 +99,21 @@ class Lift(EvDistill):
             mixup=float(mixes) if mixup is None else mixup,
             r_m=r_m,
         )
-        self.labels = check_weight("labels", labels)
-        if labels and self.segments:
+        self.labels, self.strangers = check_weight("labels", labels), check_weight("strangers", strangers)
+        if self.segments:
+            self._refuse_for_masks()
+        self.uses_event_labels = self.semi_supervised = labels > 0
+
+    def _refuse_for_masks(self) -> None:
+        if self.labels:
             raise ConfigError(
                 f"Expected labels=0 for segmentation, which has no labelled windows beside unlabelled ones, but got "
-                f"{labels}. Use 'events-only' or 'fine-tune' for labelled windows."
+                f"{self.labels}. Use 'events-only' or 'fine-tune' for labelled windows."
             )
-        self.strangers = check_weight("strangers", strangers)
-        if strangers and self.segments:
+        if self.strangers:
             raise ConfigError(
-                f"Expected strangers=0 for segmentation, where a scrambled scene is still one, but got {strangers}."
+                f"Expected strangers=0 for segmentation, where scrambled scenes are scenes, but got {self.strangers}."
             )
-        self.uses_event_labels = self.semi_supervised = labels > 0
 
     def learn(self, batch: Batch, progress: Progress) -> StepOutput:
         """One step: pictures, unlabelled recordings, and labelled and scrambled ones if they are asked for."""
