@@ -47,7 +47,7 @@ class InputOptions:
             first 300 events of a random third); mixed (one of these at random, evaluation reads the full window).
         encoding: still pictures as sequences: constant (V of HSV copied to all steps; KT's released code) or saccade
             (set in motion through the event simulator; decided here).
-        motion: path of the simulated motion: random3, nmnist, pan, shake or affine.
+        motion: path of the simulated motion: random3, nmnist, pan, shake, affine or varied.
         negative: simulated pictures are shown as negatives, as N-MNIST's digits were; false for photographs.
         amplitude: smallest and largest extent of the simulated motion in sensor pixels; null for N-MNIST's.
         threshold: smallest and largest contrast threshold of the simulator in log units; null for N-MNIST's.
@@ -73,7 +73,7 @@ class InputOptions:
     size: tuple[int, int] = (28, 28)
     window: Window = "full"
     encoding: Literal["constant", "saccade"] = "constant"
-    motion: Literal["random3", "nmnist", "pan", "shake", "affine"] = "random3"
+    motion: Literal["random3", "nmnist", "pan", "shake", "affine", "varied"] = "random3"
     negative: bool = True
     amplitude: tuple[float, float] | None = None
     threshold: tuple[float, float] | None = None

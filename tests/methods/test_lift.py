@@ -12,6 +12,7 @@ from evlift.config import parse_recipe
 from evlift.engine.logs import read_log
 from evlift.errors import ConfigError
 from evlift.methods.base import Progress
+from evlift.methods.lift import scrambled
 from helpers import tiny
 
 INPUT = {"encoding": "saccade", "steps": 3}
@@ -124,3 +125,55 @@ def test_labels_are_refused_for_masks():
     student = evlift.create_model("unet", classes=3, input_size=32, width=0.5, steps=2)
     with pytest.raises(ConfigError, match=r"labels=0 for segmentation.*got 1"):
         evlift.create_method("lift", student, steps=2, teacher="unet", labels=1)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_scrambled_recordings_hold_the_same_events_elsewhere(size):
+    torch.manual_seed(0)
+    height, width = (side // 2 * 2 for side in size)
+    clips = torch.zeros(64, 3, 2, *size)
+    clips[..., :height, :width] = torch.rand(64, 3, 2, height, width)
+    moved = scrambled(clips)
+    assert moved.shape == clips.shape
+    torch.testing.assert_close(moved.flatten(3).sort().values, clips.flatten(3).sort().values)
+    quarters = [
+        np.s_[..., a : a + height // 2, b : b + width // 2] for a in (0, height // 2) for b in (0, width // 2)
+    ]
+    for quarter in quarters:
+        kept = moved[quarter].flatten(3).sort().values == clips[quarter].flatten(3).sort().values
+        assert not kept.all((1, 2, 3)).any()
+
+
+def test_scrambling_is_the_same_at_every_time_step():
+    torch.manual_seed(0)
+    clips = torch.rand(8, 1, 2, 8, 8).expand(-1, 3, -1, -1, -1)
+    moved = scrambled(clips)
+    torch.testing.assert_close(moved[:, 0], moved[:, 2])
+    assert len({tuple(clip.flatten().tolist()) for clip in moved}) == 8
+
+
+def test_strangers_pull_the_answers_to_scrambled_recordings_together():
+    """A few steps against this part alone: from sure answers to nearly uniform ones, never below log K."""
+    _, method, feeder = built(recipe(strangers=2.0))
+    batch, classes = feeder.batch(0), 10
+    with torch.no_grad():
+        [layer for layer in method.student.modules() if isinstance(layer, torch.nn.Linear)][-1].weight.mul_(
+            50
+        )
+    optimizer, parts = torch.optim.Adam(method.student.parameters(), 0.01), []
+    for step in range(15):
+        output = method.step(batch, Progress("joint", step, 100))
+        parts.append(float(output.parts["strangers"].detach()))
+        optimizer.zero_grad()
+        output.parts["strangers"].backward()
+        optimizer.step()
+    floor = 2 * float(np.log(classes))
+    assert min(parts) >= floor - 1e-4
+    assert parts[0] > floor + 0.5
+    assert parts[-1] - floor < 0.3 * (parts[0] - floor)
+
+
+def test_strangers_are_refused_for_masks():
+    student = evlift.create_model("unet", classes=3, input_size=32, width=0.5, steps=2)
+    with pytest.raises(ConfigError, match=r"strangers=0 for segmentation.*got 1"):
+        evlift.create_method("lift", student, steps=2, teacher="unet", strangers=1.0)

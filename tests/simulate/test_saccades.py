@@ -51,9 +51,27 @@ def test_a_motion_has_the_extent_that_is_asked_for(motion: str) -> None:
     times = np.arange(0, 300_001, 1000)
     for seed in range(20):
         path = MOTIONS[motion](times, 300_000, np.random.default_rng(seed))
-        assert path.shape == (301, 4 if motion == "affine" else 2)
+        assert path.shape[0] == 301
+        assert path.shape[1] in {"affine": (4,), "varied": (2, 4)}.get(motion, (2,))
         assert np.ptp(path, axis=0).max() == pytest.approx(1.0, abs=0.05)
         assert np.abs(np.diff(path, axis=0)).max() < 0.06  # no jumps
+
+
+def test_varied_draws_every_motion_but_the_fixed_path() -> None:
+    times = np.arange(0, 300_001, 1000)
+    rest = {name: MOTIONS[name] for name in MOTIONS.names() if name not in ("nmnist", "varied")}
+    met = set()
+    for seed in range(30):
+        varied, rng = (
+            MOTIONS["varied"](times, 300_000, np.random.default_rng(seed)),
+            np.random.default_rng(seed),
+        )
+        rng.integers(4)  # the draw of the motion; those that follow make its path
+        state = rng.bit_generator.state
+        for name, motion in rest.items():
+            rng.bit_generator.state = state
+            met |= {name} if np.array_equal(motion(times, 300_000, rng), varied) else set()
+    assert met == set(rest)
 
 
 def test_a_moving_edge_fires_where_it_passes() -> None:

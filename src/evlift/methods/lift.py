@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.methods.base import METHODS, Progress, StepOutput
@@ -47,6 +48,8 @@ class Lift(EvDistill):
         mixup: weight of time-step mixup; default: 1 for classes with at least 2 time steps, else 0.
         r_m: expected share of real frames in it.
         labels: weight of the labelled recordings; 0 reads no event label.
+        strangers: weight of the uniform answer to :func:`scrambled` recordings, so that what is of no class gets little
+            confidence (outlier exposure, Hendrycks et al., ICLR 2019; the scrambling is decided here).
 
     Raises:
         ConfigError: options that contradict each other.
@@ -73,6 +76,7 @@ class Lift(EvDistill):
         mixup: float | None = None,
         r_m: float = 0.3,
         labels: float = 0.0,
+        strangers: float = 0.0,
     ) -> None:
         mixes = getattr(student, "task", "recognition") == "recognition" and steps > 1
         super().__init__(
@@ -95,24 +99,58 @@ class Lift(EvDistill):
             mixup=float(mixes) if mixup is None else mixup,
             r_m=r_m,
         )
-        self.labels = check_weight("labels", labels)
-        if labels and self.segments:
-            raise ConfigError(
-                f"Expected labels=0 for segmentation, which has no labelled windows beside unlabelled ones, but got "
-                f"{labels}. Use 'events-only' or 'fine-tune' for labelled windows."
-            )
+        self.labels, self.strangers = check_weight("labels", labels), check_weight("strangers", strangers)
+        if self.segments:
+            self._refuse_for_masks()
         self.uses_event_labels = self.semi_supervised = labels > 0
 
+    def _refuse_for_masks(self) -> None:
+        if self.labels:
+            raise ConfigError(
+                f"Expected labels=0 for segmentation, which has no labelled windows beside unlabelled ones, but got "
+                f"{self.labels}. Use 'events-only' or 'fine-tune' for labelled windows."
+            )
+        if self.strangers:
+            raise ConfigError(
+                f"Expected strangers=0 for segmentation, where scrambled scenes are scenes, but got {self.strangers}."
+            )
+
     def learn(self, batch: Batch, progress: Progress) -> StepOutput:
-        """One step: pictures, unlabelled recordings, and labelled ones if they are asked for."""
+        """One step: pictures, unlabelled recordings, and labelled and scrambled ones if they are asked for."""
         output = super().learn(batch, progress)
-        if not self.labels:
-            return output
-        labelled, target = self.require(batch, "labelled", "event_target")
-        with fixed_statistics(
-            self.student
-        ):  # a few recordings, seen again and again, are not what events look like
-            logits = self.student(labelled, head="event").logits
-        output.parts["labels"] = self.labels * self.label_loss(logits, target)
-        output.loss = output.loss + output.parts["labels"]
+        more: dict[str, Tensor] = {}
+        # neither recordings that come again and again nor scrambled ones are what events look like
+        with fixed_statistics(self.student):
+            if self.labels:
+                labelled, target = self.require(batch, "labelled", "event_target")
+                logits = self.student(labelled, head="event").logits
+                more["labels"] = self.labels * self.label_loss(logits, target)
+            if self.strangers:
+                (events,) = self.require(batch, "events")
+                answers = self.student(scrambled(events), head="event").logits.mean(1)
+                more["strangers"] = -self.strangers * answers.log_softmax(1).mean()
+        output.parts |= more
+        output.loss = output.loss + sum(more.values())
         return output
+
+
+def scrambled(clips: Tensor) -> Tensor:
+    """Clips [B, T, C, H, W] cut into 2×2 tiles, which are turned over and put elsewhere: of no class, but as real.
+
+    Each clip has its own order, the same at all its time steps, and no tile keeps its place. An odd last row or column
+    is empty. Draws come from torch's global generator.
+    """
+    batch, height, width = len(clips), clips.shape[-2] // 2 * 2, clips.shape[-1] // 2 * 2
+    tiles = clips[..., :height, :width].unflatten(-2, (2, -1)).unflatten(-1, (2, -1))  # [B, T, C, 2, h, 2, w]
+    tiles = tiles.movedim(-2, -3).flatten(-4, -3)  # [B, T, C, 4, h, w]
+    turned = torch.rand(batch, 1, 1, 4, 1, 1, device=clips.device)
+    tiles = torch.where(turned < 0.5, tiles, tiles.flip(-1))
+    tiles = torch.where((turned * 4) % 2 < 1, tiles, tiles.flip(-2))
+    # a random cycle through all four tiles: no tile is its own successor
+    cycle = torch.rand(batch, 4, device=clips.device).argsort(1)  # [B, 4]
+    order = torch.empty_like(cycle).scatter_(1, cycle, cycle.roll(1, 1))
+    tiles = tiles.gather(3, order.view(batch, 1, 1, 4, 1, 1).expand_as(tiles))
+    whole = tiles.unflatten(3, (2, 2)).movedim(-3, -2).flatten(-2).flatten(-3, -2)  # [B, T, C, H, W]
+    out = torch.zeros_like(clips)
+    out[..., :height, :width] = whole
+    return out

@@ -89,6 +89,13 @@ def affine_path(times_us: FloatArray, duration_us: float, rng: np.random.Generat
     return _oscillations(times_us, duration_us, rng.uniform(0.33, 1.2, (3, 4)) / duration_us, rng)
 
 
+@MOTIONS.register("varied")
+def varied_path(times_us: FloatArray, duration_us: float, rng: np.random.Generator) -> FloatArray:
+    """One of random3, pan, shake and affine, another for each recording; for cameras whose motion is not known."""
+    names = ("random3", "pan", "shake", "affine")
+    return MOTIONS[names[rng.integers(len(names))]](times_us, duration_us, rng)
+
+
 def _oscillations(
     times_us: FloatArray, duration_us: float, per_us: FloatArray, rng: np.random.Generator
 ) -> FloatArray:

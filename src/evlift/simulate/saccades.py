@@ -39,7 +39,8 @@ class Saccades(EventCamera):
     Pairs (low, high) are ranges from which each recording draws.
 
     Args:
-        motion: "random3" (three random moves; for recognition), "nmnist" (N-MNIST's path), "pan", "shake", "affine".
+        motion: "random3" (three random moves; for recognition), "nmnist" (N-MNIST's path), "pan", "shake", "affine",
+            "varied" (one of these but N-MNIST's, another for each recording).
         sensor_size: (H, W) of the camera; the picture fills it less `margin` pixels on each side.
         duration_us: length of the recording, from 0.
         step_us: time between two rendered frames.

@@ -61,7 +61,7 @@ class SceneSimulator(EventCamera):
     Beyond the picture its edge is repeated in the light, and the mask is `fill`. Pairs are ranges.
 
     Args:
-        motion: "pan", "shake", "affine", "random3" or "nmnist".
+        motion: "pan", "shake", "affine", "random3", "nmnist" or "varied".
         sensor_size: (H, W) of the camera.
         duration_us: length of the recording, from 0.
         step_us: time between two rendered frames.

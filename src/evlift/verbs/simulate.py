@@ -35,7 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_motion(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--motion", default="random3", help="random3, pan, shake, affine or nmnist (default: %(default)s)")
+    add(
+        "--motion",
+        default="random3",
+        help="random3, pan, shake, affine, nmnist or varied (default: %(default)s)",
+    )
     add("--duration-ms", type=number(1e-3), default=300.0, metavar="MS", help="default: %(default)g")
     add(
         "--step-ms",
