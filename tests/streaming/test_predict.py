@@ -23,6 +23,7 @@ from evlift.events import EventStream, RecordingWarning
 from evlift.representations import Frames
 from evlift.representations.base import normalised
 from evlift.streaming.predictions import UNKNOWN_PIXEL, mask_of, runs_of
+from evlift.streaming.sources import Source, Sources
 from evlift.streaming.summary import Quantiles
 from streams import SIZE, SPIKING, change_record, events, shown, written
 
@@ -350,6 +351,20 @@ def test_quantiles_are_within_one_percent():
         assert found.quantile(q) == pytest.approx(max(expected, 1e-6), rel=0.011)
     assert found.longest == times.max()
     assert Quantiles().quantile(0.5) == 0
+
+
+def test_the_latency_in_a_file_holds_all_stages_and_the_opening(run, tmp_path, monkeypatch):
+    found = evlift.predict(run, written(tmp_path, events()))
+    (source,) = found._sources.items
+
+    def slowly():
+        time.sleep(0.05)
+        return source.open()
+
+    monkeypatch.setattr(found, "_sources", Sources((Source(source.name, slowly),)))
+    assert len(list(found)) == 1
+    stages = sum(times.total for times in found.summary.stages.values())
+    assert found.summary.latency.total >= stages >= 0.05
 
 
 def test_times_and_counts_of_a_pass(run, tmp_path):

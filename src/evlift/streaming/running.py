@@ -186,7 +186,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
     def _one(self, source: Source) -> Iterator[Any]:
         """One recording, from opening it to its last window."""
         self._predictor.reset()
-        began = clock()
+        began = (clock(), time.perf_counter())
         opened = source.open()
         try:
             yield from self._windows(source.name, opened, began)
@@ -197,7 +197,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
                 self.summary.ended = opened.live.ended
                 opened.live.close()
 
-    def _windows(self, name: str, opened: Opened, opening: float) -> Iterator[Any]:
+    def _windows(self, name: str, opened: Opened, opening: tuple[float, float]) -> Iterator[Any]:
         windows = self._cut_up(opened)
         first_us: int | None = None
         for number, (stream, decode_s, since) in enumerate(_timed(windows, opened.live, opening)):
@@ -250,13 +250,13 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
 
 
 def _timed(
-    windows: Iterator[EventStream], live: LiveBytes | None, began: float
+    windows: Iterator[EventStream], live: LiveBytes | None, opening: tuple[float, float]
 ) -> Iterator[tuple[EventStream, float, float]]:
     """Windows, how long reading and decoding each took, and when the bytes that completed it were there.
 
-    `began` is when opening did, which is part of the first window.
+    `opening` is when it began, by the stages' clock and by the wall's; it is part of the first window.
     """
-    asked, waited = time.perf_counter(), 0.0
+    (began, asked), waited = opening, 0.0
     while (stream := next(windows, None)) is not None:
         took = clock() - began
         if live is not None:
