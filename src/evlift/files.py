@@ -54,10 +54,9 @@ def empty_folders_go(path: Path | str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(OSError):
-            for folder in missing:
-                if folder.is_dir():
-                    folder.rmdir()
+        with suppress(OSError):  # one that is not empty stays, and those above it
+            for folder in filter(Path.is_dir, missing):
+                folder.rmdir()
         raise
 
 

@@ -246,13 +246,13 @@ class Converter:
             found = content_of(out, to, wanted.result.sensor_size)
         except FormatError as error:
             raise DataError(
-                f"Expected nothing at '{out}', or the same events, but: {error} Give --overwrite (`overwrite=True`) to "
-                "replace it."
+                f"Expected nothing at '{out}', or the same events, but: {error} Give --overwrite (in Python: "
+                "overwrite=True) to replace it."
             ) from None
         if found != wanted.result:
             raise DataError(
                 f"Expected nothing at '{out}', or the same events, but it holds {found} instead of {wanted.result}. "
-                "Give --overwrite (`overwrite=True`) to replace it."
+                "Give --overwrite (in Python: overwrite=True) to replace it."
             )
         return found
 

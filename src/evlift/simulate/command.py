@@ -83,7 +83,8 @@ class FileSimulator:
         MOTIONS[self.motion]
         if not 0 < self.step_us <= self.duration_us:
             raise ConfigError(
-                f"Expected 0 < step <= duration, but got steps of {self.step_us} µs in {self.duration_us} µs."
+                f"Expected 0 < step <= duration, but got steps of {self.step_us} µs in {self.duration_us} µs. "
+                "Give a shorter --step-ms (in Python: step_us=)."
             )
         fitted = [name for name in FITTED if self.camera.get(name) is not None]
         if self.fit_to is not None and fitted:
