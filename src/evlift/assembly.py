@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evlift.config import Recipe, check_range
 from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
-from evlift.wording import as_fields
+from evlift.wording import as_fields, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,8 +133,8 @@ def trained_teacher(folder: str | Path, recipe: Recipe, task: TransferTask) -> T
     seen = sorted(judged & Manifest.load(trained.run.manifest).objects("source"))
     if seen:
         raise DataError(
-            f"Expected a teacher that has not seen what judges here, but {folder} learned from {len(seen)} objects of "
-            f"val and test, such as '{seen[0]}'. Train it on the same fold."
+            f"Expected a teacher that has not seen what judges here, but {folder} learned from "
+            f"{counted(len(seen), 'object')} of val and test, such as '{seen[0]}'. Train it on the same fold."
         )
     return Teacher(trained.network, trained=True, size=trained.recipe.input.size, class_map=mapped)
 

@@ -92,7 +92,7 @@ def test_backward_steps_are_sorted_stably_and_counted() -> None:
 def test_an_event_later_than_the_slack_is_dropped_from_windows_only() -> None:
     chunks = [[0, 10], [50_000, 100_000], [20, 100_001]]
     reader = Listed(chunks)
-    with pytest.warns(RecordingWarning, match="1 events dropped because they came more than"):
+    with pytest.warns(RecordingWarning, match="1 event dropped for coming more than"):
         windows = list(reader.windows(duration_us=1000))
     assert sum(map(len, windows)) == 5
     with pytest.warns(RecordingWarning):
@@ -110,7 +110,7 @@ def test_time_range_reads_no_further_than_it_must() -> None:
 
 def test_coordinates_outside_the_sensor_are_dropped_with_a_count() -> None:
     reader = Listed([[1, 2, 3]], sensor_size=(4, 2))
-    with pytest.warns(RecordingWarning, match=r"1 events outside the sensor"):
+    with pytest.warns(RecordingWarning, match=r"1 event outside the sensor"):
         assert reader.read().x.tolist() == [0, 1]
     with pytest.raises(FormatError, match="outside the sensor"):
         Listed([[1, 2, 3]], sensor_size=(4, 2), strict=True).read()

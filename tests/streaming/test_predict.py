@@ -95,7 +95,7 @@ def test_a_followed_file_gives_what_the_finished_one_gives_and_says_why_it_ended
     growing = tmp_path / "growing.raw"
     thread = grow(growing, path.read_bytes() + b"\x01", pieces=7)  # it does not exist yet; ends within a word
     found = evlift.predict(run, growing, duration_us=30_000, follow=True, idle_s=1.5)
-    with pytest.warns(RecordingWarning, match="1 bytes at the end dropped"):
+    with pytest.warns(RecordingWarning, match="1 byte at the end dropped"):
         made = shown(found)
     assert made == expected
     thread.join()

@@ -47,7 +47,7 @@ def test_exit_codes(run, tmp_path, capsys):
     written(tmp_path, events())
     (tmp_path / "bad.raw").write_bytes(b"nothing")
     assert main(["predict", str(run), str(tmp_path)]) == 1
-    assert "1 recordings could not be read (bad.raw); the others are done" in capsys.readouterr().err
+    assert "1 recording could not be read (bad.raw); the others are done" in capsys.readouterr().err
     assert main(["predict", str(run), str(tmp_path), "--follow"]) == 2
     assert main(["predict", str(tmp_path), str(tmp_path / "evt3.raw")]) == 1
     assert main(["predict", str(run), str(tmp_path / "evt3.raw"), "--out", str(tmp_path / "a.gif")]) == 2

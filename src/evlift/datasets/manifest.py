@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from evlift.datasets.items import HIDDEN, Collection, Item, hash_of_text
 from evlift.errors import ConfigError, DataError
 from evlift.files import write_text
+from evlift.wording import counted
 
 Source = TypeVar("Source", bound=Collection[Any])
 FORMAT = "evlift-manifest"
@@ -154,7 +155,7 @@ def fold_of_items(items: Sequence[Item], n: int = 5, *, seed: int = 0) -> NDArra
     objects = _class_of_objects(items)
     if n < 2 or len(objects) < n:
         raise DataError(
-            f"Expected 2 folds or more and an object for each, but got {n} folds of {len(objects)} objects. "
+            f"Expected 2 folds or more and an object for each, but got {n} folds of {counted(len(objects), 'object')}. "
             "Add recordings of other objects."
         )
     dealt = sorted(objects, key=lambda object_id: (objects[object_id], _order(object_id, "fold", seed)))

@@ -25,6 +25,7 @@ from evlift.verbs.common import (
     size,
     threshold,
 )
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from evlift.streaming import MaskPrediction, Prediction, Predictions
@@ -144,7 +145,8 @@ def _report(summary: Summary, options: argparse.Namespace) -> None:
     if summary.failed:
         names = ", ".join(name for name, _ in summary.failed[:5])
         raise DataError(
-            f"{len(summary.failed)} recordings could not be read ({names}); the others are done. See the warnings."
+            f"{counted(len(summary.failed), 'recording')} could not be read ({names}); the others are done. See the "
+            "warnings."
         )
 
 
