@@ -108,7 +108,9 @@ def _source(
     free = disjoint(images, recordings.object_ids)
     if not 0 < source <= len(free) - N_SOURCE_VAL:
         most = len(free) - N_SOURCE_VAL
-        raise ConfigError(f"Expected `source` in [1, {most}], but got {source}. Ask for as many pictures.")
+        raise ConfigError(
+            f"Expected `source` in [1, {most}], but got {source}. Ask for a number in that range."
+        )
     order = ranked(free, seed=SPLIT_SEED)
     kept, val = free.subset(order[:source]), free.subset(order[source : source + N_SOURCE_VAL])
     if leak == 0:

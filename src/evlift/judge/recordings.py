@@ -305,7 +305,7 @@ def _remarks(
         )
     if data.without:
         yield f"no recordings of the classes {', '.join(data.without)}"
-    for state, what in (("unreadable", "that could not be read"), ("no events", "without events")):
+    for state, what in (("unreadable", "could not be read"), ("no events", "without events")):
         files = [verdict.file for verdict in verdicts if verdict.state == state]
         if files:
             yield f"{counted(len(files), 'file')} {what}: {', '.join(files[:3])}{', …' if len(files) > 3 else ''}"
