@@ -5,7 +5,8 @@
     python benchmarks/soak.py export
 
 A work is a command, a check that every file under a final name is whole, and a digest of what it leaves. The digest
-after all the kills must be that of an undisturbed run. Every line printed is a measurement.
+after all the kills must be that of an undisturbed run. A kill that finds the work complete ends that round: the next
+one starts from the beginning, so that no kill meets a command with nothing to do. Every line printed is a measurement.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ RECIPE: dict[str, Any] = {
     },
 }
 
+POLL_S = 0.001
+BEYOND = 1.5  # kills around a file's writing fall up to that much of its time after its first sign
+
 
 @dataclass(frozen=True)
 class Work:
@@ -55,6 +59,11 @@ class Work:
         check: raises where a file under a final name is not whole.
         digest: of what the command leaves when it has ended.
         standing: how far it has come, in words.
+        prepare: what is there before the command is called for the first time.
+        sweeps: the next call deletes what a killed one left unfinished.
+        share: of the undisturbed length within which the moments of kills are drawn.
+        near: share of the kills that wait for a file: half of them fall around the time in which the first one is
+            written, half between its name and the end.
     """
 
     command: Callable[[Path], list[str]]
@@ -63,17 +72,51 @@ class Work:
     standing: Callable[[Path], str] = lambda out: (
         f"{len(list(out.glob('[!.]*')))} files under their final names"
     )
-    sweeps: bool = True  # the next call deletes what a killed one left unfinished
+    prepare: Callable[[Path], None] = lambda out: None
+    sweeps: bool = True
+    share: float = 1.0
+    near: float = 0.5
+
+
+@dataclass
+class Course:
+    """When an undisturbed command began to write, gave the first and the last final name, and ended, in seconds."""
+
+    begun: float = 0.0
+    named: float = 0.0
+    last: float = 0.0
+    length: float = 0.0
+
+
+MOMENTS = {
+    "before": "before the call's first file had its final name",
+    "amid": "between its first and its last",
+    "after": "when everything had its final name",
+}
 
 
 @dataclass
 class Tally:
-    """What happened."""
+    """What happened; kills by what they left."""
 
-    kills: int = 0
+    moments: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOMENTS, 0))
+    writing: int = 0
     ended: int = 0
     leftovers: int = 0
     seconds: float = 0.0
+
+    @property
+    def kills(self) -> int:
+        """Of all moments."""
+        return sum(self.moments.values())
+
+    def __str__(self) -> str:
+        met = self.moments["before"] + self.moments["amid"]
+        spread = ", ".join(f"{count} {MOMENTS[moment]}" for moment, count in self.moments.items())
+        return (
+            f"{self.kills} kills in {self.seconds:.0f} s, {met} met unfinished work ({spread}; {self.writing} left an "
+            "unfinished part)"
+        )
 
 
 def training(out: Path) -> list[str]:
@@ -181,23 +224,32 @@ def digest_recordings(out: Path) -> str:
     return found.hexdigest()
 
 
-def exporting(out: Path) -> list[str]:
+def exporting(out: Path, seed: int = 0) -> list[str]:
     """`evlift export` of a small run, which is trained once."""
-    run = out.parent / "run"
+    run = out.parent / f"run-{seed}"
     if not run.exists():
-        api.train(RECIPE | {"method": {"name": "events-only"}}, run)
-    out.mkdir(exist_ok=True)
+        api.train(
+            RECIPE | {"method": {"name": "events-only"}, "train": RECIPE["train"] | {"seed": seed}}, run
+        )
     return ["export", str(run), "--to", "pt2", "--out", str(out / "model.pt2")]
 
 
+def older_export(out: Path) -> None:
+    """Another network's file under the name that the command is going to write."""
+    older = out.parent / "older" / "model.pt2"
+    if not older.exists():
+        process = _start(exporting(older.parent, seed=1))
+        _end(process)
+    out.mkdir()
+    shutil.copy(older, out)
+
+
 def answers_of(out: Path) -> Any:
-    """What the exported network says of a fixed clip; None without a file."""
+    """What the exported network says of a fixed clip; the file is there from the start."""
     import torch
 
     from evlift.exporting import open_exported
 
-    if not (out / "model.pt2").exists():
-        return None
     clip = torch.rand(4, RECIPE["input"]["steps"], 2, 28, 28, generator=torch.Generator().manual_seed(0))
     return open_exported(out / "model.pt2").network(clip).logits
 
@@ -209,50 +261,143 @@ def digest_answers(out: Path) -> str:
     return found.hexdigest()
 
 
+def older_or_new(out: Path) -> None:
+    """The file under the final name is the older one or the new one, to the last answer."""
+    known = [digest_answers(out.parent / name) for name in ("older", "whole")]
+    _expect(digest_answers(out) in known, "the file is neither the older nor the new one")
+
+
 # Another verb that writes files joins by a line: its command, its check, its digest.
 WORKS = {
-    "train": Work(training, check_run, digest_run, step_of),
+    "train": Work(training, check_run, digest_run, step_of, share=0.5, near=0.0),
     "convert": Work(converting, check_recordings, digest_recordings, sweeps=False),
-    "export": Work(exporting, answers_of, digest_answers, sweeps=False),
+    "export": Work(exporting, older_or_new, digest_answers, prepare=older_export, sweeps=False, near=0.75),
 }
 
 
 def soak(work: Work, folder: Path, *, kills: int, minutes: float, seed: int) -> Tally:
     """Kill `work` at random moments until it has been killed `kills` times or the time is up, then let it end."""
     draw, tally, out = random.Random(seed), Tally(), folder / "killed"
-    _end(_start(work, folder / "warm"), work)  # what is compiled and cached once
+    _fresh(work, folder / "warm")
+    _end(_start(work.command(folder / "warm")))  # what is compiled and cached once
+    _fresh(work, folder / "whole")
     started = time.monotonic()
-    _end(_start(work, folder / "whole"), work)
-    length, expected = time.monotonic() - started, work.digest(folder / "whole")
-    print(f"undisturbed: {length:.1f} s, digest {expected[:16]}", flush=True)
+    course = watch(work, folder / "whole")
+    expected = work.digest(folder / "whole")
+    print(
+        f"undisturbed: {course.length:.1f} s, writing from {course.begun:.2f} s, names from {course.named:.2f} s to "
+        f"{course.last:.2f} s, digest {expected[:16]}",
+        flush=True,
+    )
+    _fresh(work, out)
+    _expect(not complete(work, out, expected), "the work is complete before it begins")
     while tally.kills < kills and time.monotonic() - started < 60 * minutes:
-        process = _start(work, out)
-        process.join(draw.uniform(0.0, 0.5) * length)
+        before = names(out)
+        process = _start(work.command(out))
+        wait(process, work, out, course, draw)
         if process.is_alive():
             process.kill()
             process.join()
-            tally.kills += 1
-            work.check(out)
-            tally.leftovers += len(list(out.glob(".*.part*")))
-            print(f"kill {tally.kills}: {work.standing(out)}", flush=True)
+            moment = _look_at(work, out, before, expected, tally)
+            print(f"kill {tally.kills}: {MOMENTS[moment]}; {work.standing(out)}", flush=True)
+            if moment == "after":
+                _fresh(work, out)
             continue
-        _end(process, work)
+        _end(process)
         _expect(
             work.digest(out) == expected, "a work that was killed and ended differs from the undisturbed one"
         )
         tally.ended += 1
-        shutil.rmtree(out)
-    _end(_start(work, out), work)
+        _fresh(work, out)
+    _end(_start(work.command(out)))
     work.check(out)
     _expect(work.digest(out) == expected, "the killed work differs from the undisturbed one")
-    _expect(not work.sweeps or not list(out.glob(".*.part*")), "parts of files are left")
+    _expect(not work.sweeps or not unfinished(names(out)), "parts of files are left")
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _start(work: Work, out: Path) -> multiprocessing.Process:
+def watch(work: Work, out: Path) -> Course:
+    """Let the command end, and see when its files come."""
+    started, before, course = time.monotonic(), names(out), Course()
+    seen = before
+    process = _start(work.command(out))
+    while process.is_alive():
+        now, at = names(out), time.monotonic() - started
+        if now != before:
+            course.begun = course.begun or at
+        if final(now) != final(seen):
+            course.named, course.last = course.named or at, at
+        seen = now
+        time.sleep(POLL_S)
+    _end(process)
+    course.length = time.monotonic() - started
+    return course
+
+
+def wait(process: Any, work: Work, out: Path, course: Course, draw: random.Random) -> None:
+    """Until the moment to kill, see :class:`Work`."""
+    if draw.random() >= work.near:
+        process.join(draw.uniform(0.0, work.share) * course.length)
+        return
+    named = draw.random() < 0.5
+    looked_at = final if named else dict
+    longest = course.length - course.named if named else BEYOND * (course.named - course.begun)
+    before = looked_at(names(out))
+    while process.is_alive() and looked_at(names(out)) == before:
+        time.sleep(POLL_S)
+    process.join(draw.uniform(0.0, longest))
+
+
+def _look_at(work: Work, out: Path, before: dict[str, int], expected: str, tally: Tally) -> str:
+    """Check and count what a kill left; returns its moment."""
+    work.check(out)
+    now = names(out)
+    moment = "after" if complete(work, out, expected) else "before"
+    if moment == "before" and final(now) != final(before):
+        moment = "amid"
+    tally.moments[moment] += 1
+    left = len(unfinished(now) - unfinished(before))
+    tally.leftovers += left
+    tally.writing += left > 0
+    return moment
+
+
+def complete(work: Work, out: Path, expected: str) -> bool:
+    """Whether everything that the undisturbed command leaves is there."""
+    try:
+        return work.digest(out) == expected
+    except FileNotFoundError:
+        return False
+
+
+def names(out: Path) -> dict[str, int]:
+    """Files of a folder with their inodes: a file that replaces another has its own."""
+    try:
+        with os.scandir(out) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except FileNotFoundError:
+        return {}
+
+
+def unfinished(found: dict[str, int]) -> set[str]:
+    """Parts of files that have no final name yet."""
+    return {name for name in found if name.startswith(".") and ".part" in name}
+
+
+def final(found: dict[str, int]) -> dict[str, int]:
+    """Files under final names."""
+    return {name: inode for name, inode in found.items() if not name.startswith(".")}
+
+
+def _fresh(work: Work, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    work.prepare(out)
+
+
+def _start(command: list[str]) -> multiprocessing.Process:
     """The command in a process forked from this one: kills meet its work, not Python's imports."""
-    process = multiprocessing.get_context("fork").Process(target=_quietly, args=(work.command(out),))
+    process = multiprocessing.get_context("fork").Process(target=_quietly, args=(command,))
     process.start()
     return process  # type: ignore[return-value]
 
@@ -264,7 +409,7 @@ def _quietly(command: list[str]) -> None:
     sys.exit(evlift(command))
 
 
-def _end(process: multiprocessing.Process, work: Work) -> None:
+def _end(process: multiprocessing.Process) -> None:
     process.join()
     _expect(process.exitcode == 0, f"the command ended with {process.exitcode}")
 
@@ -292,9 +437,8 @@ def main() -> None:
         )
     swept = ", which were swept" if WORKS[options.work].sweeps else ""
     print(
-        f"{options.work}: {tally.kills} kills in {tally.seconds:.0f} s, every file whole after each, {tally.leftovers} "
-        f"unfinished parts beside them{swept}; {tally.ended + 1} works ended in spite of them, each with the result of "
-        "the undisturbed one, bit for bit"
+        f"{options.work}: {tally}; every file whole after each, {tally.leftovers} unfinished parts beside them{swept}; "
+        f"{tally.ended + 1} works ended in spite of them, each with the result of the undisturbed one, bit for bit"
     )
 
 

@@ -22,7 +22,7 @@ import evlift
 
 SOURCE = Path(evlift.__file__).parent
 
-BASE = {"errors", "registry", "files", "masks", "extras"}
+BASE = {"errors", "registry", "files", "masks", "extras", "wording"}
 MAY_IMPORT = {  # part of the package → the parts below it that it may import, now or inside a function
     "errors": set(),
     "registry": {"errors"},
@@ -30,6 +30,7 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "masks": set(),
     "extras": {"errors"},
     "kernels": set(),
+    "wording": set(),
     "parallel": {"errors"},
     "progress": {"errors"},
     "events": BASE | {"kernels", "parallel"},

@@ -544,7 +544,7 @@ def test_ctrl_c_stops_the_trainings_with_their_checkpoints(written, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert said.strip() == "evlift: stopped with 1 runs to go; the same command goes on from there"
+    assert said.strip() == "evlift: stopped with 1 run to go; the same command goes on from there"
     (folder,) = logs.iterdir()
     assert (folder / "last.ckpt").exists()
     assert "goes on from its checkpoint" in (folder / "log.txt").read_text()

@@ -140,7 +140,7 @@ def test_sessions_are_added_up(suite, tmp_path):
     assert list(Records(tmp_path / "results", suite.name).sessions.values()) == sessions
     jobs, _ = recorded(suite, tmp_path)
     said = "\n".join(summary(Results.read(suite, jobs, sessions)))
-    assert "Wall time: 1.00 hours in 2 sessions of 2 runs at a time." in said
+    assert "Wall time: 1.00 hours in 2 sessions, 2 at a time." in said
 
 
 def test_the_command_records_and_starts_nothing_that_is_recorded(tmp_path, monkeypatch, capsys):

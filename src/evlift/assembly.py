@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evlift.config import Recipe, check_range
 from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
+from evlift.wording import as_fields, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +32,17 @@ def create_task(recipe: Recipe) -> TransferTask:
     from evlift.datasets.suites import SUITES
 
     options = {name: value for name, value in recipe.data.items() if name != "name"}
-    return SUITES[recipe.data["name"]](**options)
+    with _by_field("data", options):
+        return SUITES[recipe.data["name"]](**options)
+
+
+@contextmanager
+def _by_field(section: str, options: Collection[str]) -> Iterator[None]:
+    """What is wrong with an argument is said of the recipe's field that gave it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(as_fields(str(error), section, options)) from error
 
 
 def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> nn.Module:
@@ -50,7 +63,8 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
     if inference and "separate_bn" in known:
         options["separate_bn"] = False
     options |= {name: value for name, value in filled.items() if name in known}
-    return create_model(**options)
+    with _by_field("model", recipe.model):
+        return create_model(**options)
 
 
 def build_method(recipe: Recipe, task: TransferTask) -> Method:
@@ -70,7 +84,8 @@ def build_method(recipe: Recipe, task: TransferTask) -> Method:
         options["teacher"] = trained_teacher(options["teacher"], recipe, task)
     network = build_network(recipe, len(task.classes))
     check_task(network, "segmentation" if task.segments else "recognition")
-    method = create_method(name, network, **options)
+    with _by_field("method", recipe.method):
+        method = create_method(name, network, **options)
     if method.simulates and recipe.input.encoding != "saccade":
         raise ConfigError(
             f"Expected input.encoding='saccade' for {name}, which learns from simulated events here, but got "
@@ -118,8 +133,8 @@ def trained_teacher(folder: str | Path, recipe: Recipe, task: TransferTask) -> T
     seen = sorted(judged & Manifest.load(trained.run.manifest).objects("source"))
     if seen:
         raise DataError(
-            f"Expected a teacher that has not seen what judges here, but {folder} learned from {len(seen)} objects of "
-            f"val and test, such as '{seen[0]}'. Train it on the same fold."
+            f"Expected a teacher that has not seen what judges here, but {folder} learned from "
+            f"{counted(len(seen), 'object')} of val and test, such as '{seen[0]}'. Train it on the same fold."
         )
     return Teacher(trained.network, trained=True, size=trained.recipe.input.size, class_map=mapped)
 
@@ -204,7 +219,9 @@ class TrainedNetwork:
             check_range("unknown_below", asked, 0, 1)
             return asked
         if asked != "auto":
-            raise ConfigError(f"Expected unknown_below to be a number or 'auto', but got '{asked}'.")
+            raise ConfigError(
+                f"Expected --unknown-below (in Python: unknown_below=) to be a number or 'auto', but got '{asked}'."
+            )
         if self.calibration is None:
             raise ConfigError(
                 f"Expected a calibrated run for --unknown-below auto, but {self.place} is none. Calibrate it where its "
@@ -287,7 +304,7 @@ class WindowEncoder:
 
         if trained.segments and fit not in ("auto", "stretch"):
             raise ConfigError(
-                f"Expected fit='stretch' for masks, which cover the whole sensor, but got '{fit}'. Leave it out."
+                f"Expected the fit 'stretch' for masks, which cover the whole sensor, but got '{fit}'. Leave --fit out."
             )
         self.fit: Fit = "stretch" if trained.segments else fit
         self.framing, self.own = trained.framing, trained.sensor_size

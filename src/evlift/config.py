@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import inspect
 import io
 import json
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evlift.errors import ConfigError
 from evlift.files import load_yaml
 from evlift.registry import Registry
+from evlift.wording import of_parser
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -294,14 +294,13 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
             raise
         raise ConfigError(said.getvalue().strip()) from None
     except Exception as error:
-        raise ConfigError(_readable(error, parser)) from None
-    empty = [
-        name for name, value in parser.get_defaults().items() if value is not None and config[name] is None
-    ]
-    if empty:
-        raise ConfigError(
-            f"Expected {empty[0]} to have a value, but got null. Leave the field out for its default."
-        )
+        raise ConfigError(of_parser(error, dict(parser.get_defaults().items()))) from None
+    for name, default in parser.get_defaults().items():
+        if default is not None and config[name] is None:
+            raise ConfigError(
+                f"Expected {name} to have a value, but got null. Leave the field out for its default."
+            )
+        _refuse_infinite(name, config[name])
     plain = config.as_dict()
     options: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in plain["input"].items()
@@ -313,6 +312,14 @@ def parse_recipe(source: Mapping[str, Any] | str | Path, flags: Sequence[str] = 
         InputOptions(**options),
         TrainOptions(**plain["train"]),
     )
+
+
+def _refuse_infinite(name: str, value: Any) -> None:
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(
+                f"Expected {name} to be a finite number, but got {value}. Leave it out for its default."
+            )
 
 
 def _refuse_classes(recipe: Any, flags: Sequence[str] = ()) -> None:
@@ -380,14 +387,3 @@ def _section_name(recipe: Mapping[str, Any], section: str, flags: Sequence[str])
             f"Expected a section `{section}:` with a `name:` in the recipe, but got {content!r}."
         )
     return str(content["name"])
-
-
-def _readable(error: Exception, parser: ArgumentParser) -> str:
-    """The parser's message without its repeated prefix; for an unknown field with the nearest known one."""
-    said = str(error).removeprefix("error: ").strip() or type(error).__name__
-    given = re.search(
-        r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'", said
-    )
-    known = [action.dest for action in parser._actions]
-    near = difflib.get_close_matches(".".join(filter(None, given.groups())), known, n=1) if given else []
-    return f"{said} Did you mean {near[0]}?" if near else said

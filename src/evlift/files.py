@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,27 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def empty_folders_go(path: Path | str) -> Iterator[None]:
+    """If the block fails, the folders above a path that were not there before go again as far as they are empty.
+
+    For a path below which nobody else writes meanwhile: another writer may count on the folder that goes.
+
+    Example:
+        >>> with empty_folders_go("new/er/out.txt"), atomic_path("new/er/out.txt") as part:  # doctest: +SKIP
+        ...     part.write_text(compute())
+    """
+    above = Path(path).absolute()
+    missing = [folder for folder in (above, *above.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that is not empty stays, and those above it
+            for folder in filter(Path.is_dir, missing):
+                folder.rmdir()
+        raise
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -15,7 +15,7 @@ from evlift.datasets import mask_folders
 from evlift.datasets.mask_folders import Windows, deal
 from evlift.datasets.scene_feeder import SceneFeeder
 from evlift.datasets.suites import SUITES
-from evlift.errors import DataError
+from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream, write_events
 
 SENSOR = (30, 40)
@@ -212,5 +212,5 @@ def test_few_labelled_recordings_serve_test_then_val() -> None:
     assert deal(["a"], 0) == {"a": "test"}
     assert sorted(deal(["a", "b"], 0).values()) == ["test", "val"]
     assert sorted(deal(list("abcdefghij"), 3).values()) == ["test"] * 2 + ["train"] * 6 + ["val"] * 2
-    with pytest.raises(DataError, match="fold"):
+    with pytest.raises(ConfigError, match="fold"):
         deal(["a"], 5)

@@ -9,7 +9,7 @@ import pytest
 
 from evlift.datasets import check_disjoint
 from evlift.datasets.objects20 import SENSOR_SIZE, objects20
-from evlift.errors import DataError
+from evlift.errors import ConfigError
 
 
 def test_every_photograph_is_tested_once_and_every_class_alike(data_root: Path) -> None:
@@ -57,5 +57,5 @@ def test_recordings_are_simulated_alike_at_every_call(data_root: Path) -> None:
 
 @pytest.mark.parametrize(("wrong", "said"), [({"fold": 5}, r"\[0, 4\]"), ({"leak": 1.5}, r"\[0, 1\]")])
 def test_what_there_is_not_is_refused(wrong: dict, said: str, data_root: Path) -> None:
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(ConfigError, match=said):
         objects20(data_root, **wrong)

@@ -9,7 +9,7 @@ from PIL import Image
 import evlift
 from evlift.datasets.images import image_folder
 from evlift.datasets.suites import folders_suite
-from evlift.errors import DataError
+from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
 
 
@@ -44,7 +44,9 @@ def make(tmp_path):
     ],
 )
 def test_what_is_missing_is_named(make, classes, options, said):
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(
+        ConfigError if options else DataError, match=said
+    ):  # the options, or the data, are wrong
         folders_suite(**make(classes), **options)
 
 

@@ -10,7 +10,7 @@ import pytest
 from evlift.datasets import check_disjoint, digits, digits6789
 from evlift.datasets.images import mnist
 from evlift.datasets.recordings import nmnist
-from evlift.errors import DataError
+from evlift.errors import ConfigError
 
 # The split of fold 0. It may change only together with every published table.
 FOLD_0 = "562edece"
@@ -78,5 +78,5 @@ def test_digits6789(data_root: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"fold": 5}, {"k": 80}, {"n_unlabelled": 601}, {"source": 60_000}])
 def test_what_there_is_not_is_refused(wrong: dict[str, int], data_root: Path) -> None:
-    with pytest.raises(DataError, match="Expected"):
+    with pytest.raises(ConfigError, match="Expected"):
         digits(data_root, **wrong)  # type: ignore[arg-type]

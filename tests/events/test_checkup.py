@@ -141,7 +141,7 @@ def test_times_are_told_in_words(times: list[int], text: str, tmp_path: Path) ->
     stream = EventStream.from_columns(times, [0] * len(times), [0] * len(times), times, sensor_size=(2, 2))
     rows = dict(examine(save(tmp_path / "a.npz", stream)).rows())
     assert rows["time"] == text
-    assert rows["window to start from"].endswith("1 events")
+    assert rows["window to start from"].endswith("1 event")
 
 
 def test_a_gap_is_told_from_the_start(tmp_path: Path) -> None:

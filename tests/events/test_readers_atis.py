@@ -67,7 +67,7 @@ def test_events_outside_a_given_sensor_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(record(1, 5, 5, 1) + record(2, 50, 5, 1))
     reader = open_reader(path, sensor_size=(34, 34))
-    with pytest.warns(RecordingWarning, match="1 events outside"):
+    with pytest.warns(RecordingWarning, match="1 event outside"):
         assert len(reader.read()) == 1
     assert reader.problems.out_of_range == 1
 

@@ -28,6 +28,7 @@ from evlift.events import (
     write_events,
 )
 from evlift.events.readers.base import SLACK_US, RawChunk
+from evlift.wording import counted
 
 Chunks = list[list[int]]
 
@@ -85,14 +86,14 @@ def test_backward_steps_are_sorted_stably_and_counted() -> None:
     assert (events.t.tolist(), events.x.tolist()) == ([3, 4, 5, 5, 5], [1, 3, 0, 2, 4])
     with pytest.warns(RecordingWarning):
         assert reader.columns().t.tolist() == [5, 3, 5, 4, 5]
-    with pytest.raises(FormatError, match="1 backward steps"):
+    with pytest.raises(FormatError, match="1 backward step"):
         Listed([[5, 3]], strict=True).read()
 
 
 def test_an_event_later_than_the_slack_is_dropped_from_windows_only() -> None:
     chunks = [[0, 10], [50_000, 100_000], [20, 100_001]]
     reader = Listed(chunks)
-    with pytest.warns(RecordingWarning, match="1 events dropped because they came more than"):
+    with pytest.warns(RecordingWarning, match="1 event dropped for coming more than"):
         windows = list(reader.windows(duration_us=1000))
     assert sum(map(len, windows)) == 5
     with pytest.warns(RecordingWarning):
@@ -110,7 +111,7 @@ def test_time_range_reads_no_further_than_it_must() -> None:
 
 def test_coordinates_outside_the_sensor_are_dropped_with_a_count() -> None:
     reader = Listed([[1, 2, 3]], sensor_size=(4, 2))
-    with pytest.warns(RecordingWarning, match=r"1 events outside the sensor"):
+    with pytest.warns(RecordingWarning, match=r"1 event outside the sensor"):
         assert reader.read().x.tolist() == [0, 1]
     with pytest.raises(FormatError, match="outside the sensor"):
         Listed([[1, 2, 3]], sensor_size=(4, 2), strict=True).read()
@@ -153,7 +154,7 @@ def test_a_cut_tail_is_dropped_with_its_bytes_counted(files: dict[str, Path]) ->
         path.write_bytes(path.read_bytes()[:-1])
         reader = open_reader(path, format=form, sensor_size=(30, 40))
         lost = READERS[form].record_bytes - 1
-        with pytest.warns(RecordingWarning, match=f"{lost} bytes at the end dropped"):
+        with pytest.warns(RecordingWarning, match=f"{counted(lost, 'byte')} at the end dropped"):
             assert len(reader.read()) == 4999
         assert reader.problems.dropped_bytes == lost
         with pytest.raises(FormatError, match="at the end"):

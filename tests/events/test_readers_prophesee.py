@@ -138,7 +138,7 @@ def test_evt3_counter_wraps_every_16_8_seconds(tmp_path: Path) -> None:
 
 def test_evt3_small_fall_of_time_high_is_no_wrap(tmp_path: Path) -> None:
     path = save(tmp_path / "a.raw", HEAD3, [0x8010, 0x0003, 0x2001, 0x800F, 0x2002], "<u2")
-    with pytest.warns(RecordingWarning, match="1 backward steps"):
+    with pytest.warns(RecordingWarning, match="1 backward step"):
         found = read_events(path)
     assert found.t.tolist() == [0xF000, 0x10000]
     assert found.x.tolist() == [2, 1]

@@ -64,7 +64,7 @@ def test_rounding_passes_and_is_measured(spiking, conventional):
 
 
 def test_a_conventional_network_may_not_jump(conventional):
-    with pytest.raises(DataError, match=r"in 1 windows by more than the 0\.0001 allowed, where 0 may"):
+    with pytest.raises(DataError, match=r"in 1 window by more than the 0\.0001 allowed, where 0 may"):
         judged(conventional, jump(31)).check()
 
 

@@ -239,6 +239,23 @@ def test_an_unfinished_run_and_files_of_others_are_refused(run_of, tmp_path):
         evlift.open_exported(tmp_path / "no.onnx")
 
 
+@pytest.mark.parametrize(("name", "to"), [("scnn", "onnx"), ("convnet", "pt2"), ("scnn", "nir")])
+def test_a_damaged_file_says_what_to_do(run_of, tmp_path, capsys, name, to):
+    content = evlift.export(run_of(name), to, tmp_path / f"whole.{to}").path.read_bytes()
+    evlift.write_events(tmp_path / "a.npz", EventStream.empty((28, 28)))
+    damaged = [content[:0], content[: len(content) // 2], content[:-9]]
+    if to == "pt2":
+        damaged += [
+            content[:k] + bytes(40) + content[k + 40 :] for k in range(200, len(content), len(content) // 8)
+        ]
+    for part in damaged:
+        (tmp_path / f"bad.{to}").write_bytes(part)
+        assert cli.main(["predict", str(tmp_path / f"bad.{to}"), str(tmp_path / "a.npz")]) == 1
+        said = capsys.readouterr().err
+        assert f"export the run again: evlift export RUN --to {to}." in said or "Expected events in" in said
+    assert "Expected events in" not in said or to == "pt2"
+
+
 def test_wrong_shapes_and_states_are_named(run_of, tmp_path):
     network = evlift.open_exported(evlift.export(run_of("convnet"), "pt2", tmp_path / "a.pt2").path).network
     with pytest.raises(ValueError, match=r"\[B, 3, 2, 28, 28\], but got \[1, 4, 2, 28, 28\]"):

@@ -88,10 +88,10 @@ def test_names_strangers_and_junk_are_reported(run, val, tmp_path):
     said = "\n".join(found.remarks)
     for text in (
         "folder 'Three' was taken for the class '3'",
-        "1 files in folders of no known class (bird)",
+        "1 file in folders of no known class (bird)",
         "no recordings of the classes 9",
         "2 files could not be read: zero/cut.h5, zero/junk.raw",
-        "1 files hold no events: zero/silent.npz",
+        "1 file without events: zero/silent.npz",
     ):
         assert text in said
     summary = found.summary(unknown_below=1.0)

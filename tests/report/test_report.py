@@ -218,8 +218,10 @@ def test_why_a_method_cannot_be_built_again_is_said(run, tmp_path, monkeypatch):
 def test_what_cannot_be_reported_is_refused(run, tmp_path, capsys):
     with pytest.raises(DataError, match="Expected a run"):
         evlift.write_report(tmp_path, tmp_path / "a.html")
-    with pytest.raises(ConfigError, match="1 to 6 different runs"):
-        evlift.write_report([run, run], tmp_path / "a.html")
+    with pytest.raises(ConfigError, match=r"1 to 6 runs on a page, but got 7\. Write several"):
+        evlift.write_report([tmp_path / str(k) for k in range(7)], tmp_path / "a.html")
+    with pytest.raises(ConfigError, match=f"^Expected different runs, but got {run} twice"):
+        evlift.write_report([run, str(run)], tmp_path / "a.html")
     with pytest.raises(ConfigError, match="is a folder"):
         evlift.write_report(run, tmp_path)
     assert main(["report", str(tmp_path / "none")]) == 1

@@ -106,7 +106,9 @@ def test_a_video_becomes_one_recording(tmp_path: Path, capsys) -> None:
     assert reports == [(k, 9) for k in range(1, 10)]
     assert cli.main(["simulate", str(tmp_path / "in.mp4"), str(tmp_path / "w.raw"), "--fps", "300"]) == 0
     assert read_events(tmp_path / "w.raw").t[-1] <= 8 / 300 * 1e6 + 1
-    assert "1 recordings" in capsys.readouterr().out
+    assert "1 recording, " in capsys.readouterr().out
+    assert cli.main(["simulate", str(tmp_path / "in.mp4"), str(tmp_path / "x.raw"), "--motion", "pan"]) == 2
+    assert "no --motion for a video" in capsys.readouterr().err
 
 
 def test_fit_gives_the_rates_of_a_recording(pictures: Path, tmp_path: Path, capsys) -> None:
@@ -132,6 +134,9 @@ def test_fit_gives_the_rates_of_a_recording(pictures: Path, tmp_path: Path, caps
         (["pictures", "out", "--motion", "pam"], 2, "Did you mean 'pan'"),
         (["pictures", "out", "--format", "evt9"], 2, "Unknown output format 'evt9'"),
         (["pictures/mug/a.png", "a.xyz"], 1, "an extension that names an output format"),
+        (["pictures", "out", "--fps", "30"], 2, "no --fps for pictures"),
+        (["pictures/mug/a.png", "there.npz"], 1, "nothing at 'there.npz', but it is there already"),
+        (["pictures", "full"], 1, "nothing at 'full/mug/a.h5' and 1 more file, but"),
         (["pictures", "out", "--step-ms", "400"], 2, "0 < step <= duration"),
         (["pictures", "out", "--fit", "pictures", "--noise-hz", "1"], 2, "got both for noise_hz"),
         (["pictures", "out", "--fit", "empty"], 1, "recordings below 'empty'"),
@@ -146,6 +151,9 @@ def test_what_cannot_be_done_is_said(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("twins").mkdir()
+    Path("full/mug").mkdir(parents=True)
+    for name in ("there.npz", "full/mug/a.h5", "full/mug/b.h5"):
+        Path(name).write_text("precious")
     for name in ("a.png", "a.jpg"):
         Path("twins", name).write_bytes((pictures / "mug/a.png").read_bytes())
     Path("cut.png").write_bytes((pictures / "mug/a.png").read_bytes()[:200])
@@ -165,6 +173,15 @@ def test_wrong_values_are_refused_at_once(flag: list[str], capsys) -> None:
         cli.main(["simulate", "a", "b", *flag])
     assert left.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+def test_what_is_there_is_replaced_when_asked(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("old")
+    arguments = ["simulate", str(pictures / "mug/a.png"), str(tmp_path / "a.npz"), *FLAGS]
+    assert cli.main(arguments) == 1
+    assert (tmp_path / "a.npz").read_text() == "old"
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    assert len(read_events(tmp_path / "a.npz")) > 100
 
 
 def test_a_folder_takes_the_name_of_its_picture(pictures: Path, tmp_path: Path) -> None:

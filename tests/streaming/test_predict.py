@@ -23,6 +23,7 @@ from evlift.events import EventStream, RecordingWarning
 from evlift.representations import Frames
 from evlift.representations.base import normalised
 from evlift.streaming.predictions import UNKNOWN_PIXEL, mask_of, runs_of
+from evlift.streaming.sources import Source, Sources
 from evlift.streaming.summary import Quantiles
 from streams import SIZE, SPIKING, change_record, events, shown, written
 
@@ -94,7 +95,7 @@ def test_a_followed_file_gives_what_the_finished_one_gives_and_says_why_it_ended
     growing = tmp_path / "growing.raw"
     thread = grow(growing, path.read_bytes() + b"\x01", pieces=7)  # it does not exist yet; ends within a word
     found = evlift.predict(run, growing, duration_us=30_000, follow=True, idle_s=1.5)
-    with pytest.warns(RecordingWarning, match="1 bytes at the end dropped"):
+    with pytest.warns(RecordingWarning, match="1 byte at the end dropped"):
         made = shown(found)
     assert made == expected
     thread.join()
@@ -168,7 +169,7 @@ def test_events_that_are_late_or_outside_are_counted_and_none_is_lost(run):
     first, second = "".join(lines[:6000]), "".join(lines[6000:])
     source = Pieces(first.encode(), ("2000 1 1 1\n" * 3 + "200999 99 1 1\n" * 2 + second).encode())
     found = evlift.predict(run, source, duration_us=5_000, format="text", sensor_size=SIZE)
-    with pytest.warns(RecordingWarning, match="2 events outside .* 3 events dropped because they came"):
+    with pytest.warns(RecordingWarning, match="2 events outside .* 3 events dropped for coming"):
         predicted = sum(one.events for one in found)
     dropped = found.summary.dropped
     assert (dropped["late_events"], dropped["out_of_range"]) == (3, 2)
@@ -304,7 +305,7 @@ def test_kept_state_and_masks_see_the_whole_sensor(run, mask_run, tmp_path):
     for folder, how in ((run, {"duration_us": 60_000, "keep_state": True}), (mask_run, {})):
         stretched = [one.row() for one in evlift.predict(folder, path, fit="stretch", **how)]
         assert [one.row() for one in evlift.predict(folder, path, **how)] == stretched
-        with pytest.raises(ConfigError, match=r"Expected (a fit whose frame stands still|fit=.stretch.)"):
+        with pytest.raises(ConfigError, match=r"Expected (a fit whose frame stands still|the fit .stretch.)"):
             evlift.predict(folder, path, fit="crop-to-events", **how)
 
 
@@ -352,6 +353,20 @@ def test_quantiles_are_within_one_percent():
     assert Quantiles().quantile(0.5) == 0
 
 
+def test_the_latency_in_a_file_holds_all_stages_and_the_opening(run, tmp_path, monkeypatch):
+    found = evlift.predict(run, written(tmp_path, events()))
+    (source,) = found._sources.items
+
+    def slowly():
+        time.sleep(0.05)
+        return source.open()
+
+    monkeypatch.setattr(found, "_sources", Sources((Source(source.name, slowly),)))
+    assert len(list(found)) == 1
+    stages = sum(times.total for times in found.summary.stages.values())
+    assert found.summary.latency.total >= stages >= 0.05
+
+
 def test_times_and_counts_of_a_pass(run, tmp_path):
     stream = events()
     found = evlift.predict(run, written(tmp_path, stream), duration_us=30_000, overlap=0.5)
@@ -370,7 +385,7 @@ def test_times_and_counts_of_a_pass(run, tmp_path):
     ("options", "message"),
     [
         ({"duration_us": 1000, "n_events": 5}, "but got both"),
-        ({"overlap": 0.5}, "a window length for `overlap`"),
+        ({"overlap": 0.5}, "a window length for the overlap, but got none. Give one: --duration-ms"),
         ({"duration_us": 1000, "overlap": 1.0}, "below 1"),
         ({"unknown_below": 1.5}, "unknown_below"),
         ({"idle_s": 0}, "idle_s"),

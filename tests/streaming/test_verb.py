@@ -19,7 +19,9 @@ def test_lines_summary_and_files(run, tmp_path, capsys):
     path = str(written(tmp_path, events()))
     assert main(["predict", str(run), path, "--duration-ms", "50"]) == 0
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 5  # a header, and 200 ms
+    header, *rows = said.out.splitlines()
+    assert len(rows) == 4  # 200 ms
+    assert header.split() == ["from", "to", "ms", "events", "conf.", "label"]
     for word in ("real-time factor", "dropped", "p99", "network", "4,000"):
         assert word in said.err
     out = tmp_path / "labels.jsonl"
@@ -45,7 +47,7 @@ def test_exit_codes(run, tmp_path, capsys):
     written(tmp_path, events())
     (tmp_path / "bad.raw").write_bytes(b"nothing")
     assert main(["predict", str(run), str(tmp_path)]) == 1
-    assert "1 recordings could not be read (bad.raw); the others are done" in capsys.readouterr().err
+    assert "1 recording could not be read (bad.raw); the others are done" in capsys.readouterr().err
     assert main(["predict", str(run), str(tmp_path), "--follow"]) == 2
     assert main(["predict", str(tmp_path), str(tmp_path / "evt3.raw")]) == 1
     assert main(["predict", str(run), str(tmp_path / "evt3.raw"), "--out", str(tmp_path / "a.gif")]) == 2
@@ -53,6 +55,17 @@ def test_exit_codes(run, tmp_path, capsys):
         with pytest.raises(SystemExit) as left:
             main(["predict", str(run), str(tmp_path / "evt3.raw"), *wrong])
         assert left.value.code == 2
+
+
+def test_what_cannot_be_read_leaves_nothing_on_standard_output_and_no_folder(run, tmp_path, capsys):
+    bad = tmp_path / "bad.raw"
+    bad.write_bytes(b"nothing")
+    out = tmp_path / "deep" / "er" / "out.jsonl"
+    (tmp_path / "kept").mkdir()
+    for more in ([], ["--out", str(out)], ["--out", str(tmp_path / "kept" / "new" / "out.csv")]):
+        assert main(["predict", str(run), str(bad), *more]) == 1
+        assert capsys.readouterr().out == ""
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["bad.raw", "kept"]
 
 
 def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 from evlift.bench.checks import ADAPTED
 from evlift.bench.results import ADDITION_PJ, MAC_PJ, Difference, Results, Value
 from evlift.bench.suite import Judge
+from evlift.wording import counted
 
 NOT_RUN, NOT_PLANNED = "not run", "–"
 SPENT = {
@@ -212,10 +213,12 @@ def pooled_text(value: Value) -> str:
     pooled = value.pooled
     if pooled is None:
         iou = value.pooled_iou
-        return score_text(value) if iou is None else f"{iou:.3f} ({len(value.runs)} runs)"
+        return score_text(value) if iou is None else f"{iou:.3f} ({counted(len(value.runs), 'run')})"
     share, n, (low, high) = pooled
-    missing = "" if len(value.runs) == value.planned else f", {len(value.runs)} of {value.planned} runs"
-    return f"{share:.3f} [{low:.3f}, {high:.3f}] ({n} recordings{missing})"
+    missing = (
+        "" if len(value.runs) == value.planned else f", {len(value.runs)} of {counted(value.planned, 'run')}"
+    )
+    return f"{share:.3f} [{low:.3f}, {high:.3f}] ({counted(n, 'recording')}{missing})"
 
 
 def _absent(value: Value) -> str:
@@ -243,7 +246,7 @@ def paired_text(difference: Difference) -> str:
         return NOT_RUN
     said = []
     if not math.isnan(difference.p_over_runs):
-        said.append(f"{difference.p_over_runs:.3f} over {len(difference.gains)} runs")
+        said.append(f"{difference.p_over_runs:.3f} over {counted(len(difference.gains), 'run')}")
     if not math.isnan(difference.p_over_recordings):
         differ = sum(gain != 0 for gain in difference.by_recording)
         said.append(
@@ -283,8 +286,8 @@ def _where_and_how_long(results: Results) -> list[str]:
         wall = sum(session["seconds"] for session in results.sessions) / 3600
         workers = sorted({session["workers"] for session in results.sessions})
         said.append(
-            f"Wall time: {wall:.2f} hours in {len(results.sessions)} sessions of {' or '.join(map(str, workers))} runs "
-            "at a time."
+            f"Wall time: {wall:.2f} hours in {counted(len(results.sessions), 'session')}, "
+            f"{' or '.join(map(str, workers))} at a time."
         )
     return said
 

@@ -53,7 +53,8 @@ def digit_masks(
         seed: of the choice of unlabelled objects.
 
     Raises:
-        DataError: missing files, a fold or a number that there is not.
+        DataError: missing files.
+        ConfigError: a fold or a number that there is not.
 
     Source: our protocol (decided here).
     """

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evlift.errors import DataError
 from evlift.events import EventStream
+from evlift.wording import counted
 
 Content = TypeVar("Content")
 HIDDEN = -1
@@ -103,7 +104,8 @@ class Collection(Sequence[Item], Generic[Content]):
         return self.items[index]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {len(self)} items, {len(self.classes)} classes)"
+        classes = counted(len(self.classes), "class", "classes")
+        return f"{type(self).__name__}({self.name!r}, {counted(len(self), 'item')}, {classes})"
 
     @property
     def targets(self) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.datasets.items import HIDDEN, Collection, Item, hash_of_text
-from evlift.errors import DataError
+from evlift.errors import ConfigError, DataError
 from evlift.files import write_text
+from evlift.wording import counted
 
 Source = TypeVar("Source", bound=Collection[Any])
 FORMAT = "evlift-manifest"
@@ -154,7 +155,8 @@ def fold_of_items(items: Sequence[Item], n: int = 5, *, seed: int = 0) -> NDArra
     objects = _class_of_objects(items)
     if n < 2 or len(objects) < n:
         raise DataError(
-            f"Expected 2 folds or more and an object for each, but got {n} folds of {len(objects)} objects."
+            f"Expected 2 folds or more and an object for each, but got {n} folds of {counted(len(objects), 'object')}. "
+            "Add recordings of other objects."
         )
     dealt = sorted(objects, key=lambda object_id: (objects[object_id], _order(object_id, "fold", seed)))
     fold = {object_id: position % n for position, object_id in enumerate(dealt)}
@@ -169,12 +171,14 @@ def split_by_fold(folds: NDArray[np.int64], fold: int, *, n_test: int = 1, n_val
         fold: which of the cyclic choices, from 0.
 
     Raises:
-        DataError: no such fold, or none left for training.
+        ConfigError: no such fold, or none left for training.
     """
     n = int(folds.max()) + 1
-    if not 0 <= fold < n or n_test + n_val >= n or min(n_test, n_val) < 0:
-        raise DataError(
-            f"Expected `fold` in [0, {n - 1}], `n_test` + `n_val` < {n}, but got {fold}, {n_test}, {n_val}."
+    if not 0 <= fold < n:
+        raise ConfigError(f"Expected `fold` in [0, {n - 1}], but got {fold}. Name one of the {n} folds.")
+    if n_test + n_val >= n or min(n_test, n_val) < 0:
+        raise ConfigError(
+            f"Expected `n_test` + `n_val` < {n}, the number of folds, but got {n_test} + {n_val}. Give fewer."
         )
     turn = (folds - fold) % n
     val = (turn >= n_test) & (turn < n_test + n_val)
@@ -191,7 +195,7 @@ def few_shot(items: Sequence[Item], k: int | None, *, seed: int = 0) -> NDArray[
         seed: another seed draws other items; the order of `items` does not matter.
 
     Raises:
-        DataError: a class with fewer than `k` items.
+        ConfigError: a class with fewer than `k` items.
     """
     if k is None:
         return np.arange(len(items), dtype=np.int64)
@@ -201,8 +205,9 @@ def few_shot(items: Sequence[Item], k: int | None, *, seed: int = 0) -> NDArray[
     for target, members in by_class.items():
         if k < 1 or len(members) < k:
             name = items.classes[target] if isinstance(items, Collection) else target
-            raise DataError(
-                f"Expected 1 to {len(members)} labelled items (`k`, labels_per_class) of class {name}, but got {k}."
+            raise ConfigError(
+                f"Expected `labels_per_class` (`k` in Python) in [1, {len(members)}], the items of class {name}, but "
+                f"got {k}. Ask for fewer, or leave it out for all."
             )
         members.sort(key=lambda i: _order(f"{items[i].object_id}/{items[i].name}", "few", seed))
     return np.sort(np.array([i for members in by_class.values() for i in members[:k]], dtype=np.int64))
@@ -212,10 +217,12 @@ def some(items: Source, n: int, *, seed: int = 0) -> Source:
     """`n` items in an order that depends on seed and object ids alone; nested in `n`.
 
     Raises:
-        DataError: fewer than `n` items.
+        ConfigError: fewer than `n` items.
     """
     if not 0 <= n <= len(items):
-        raise DataError(f"Expected at most {len(items)} items from '{items.name}', but got {n}.")
+        raise ConfigError(
+            f"Expected 0 to {len(items)} items from '{items.name}', but got {n}. Ask for fewer."
+        )
     return items.subset(ranked(items, seed=seed)[:n])
 
 
@@ -243,7 +250,7 @@ def dose(source: Source, test_objects: Iterable[str], share: float, *, seed: int
     Source: our protocol (decided here).
     """
     if not 0 <= share <= 1:
-        raise DataError(f"Expected `share` in [0, 1], but got {share}.")
+        raise ConfigError(f"Expected `leak`, the share of the test objects, in [0, 1], but got {share}.")
     test = sorted(set(test_objects), key=lambda object_id: _order(object_id, "dose", seed))
     return disjoint(source, test[round(share * len(test)) :])
 

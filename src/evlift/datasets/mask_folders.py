@@ -20,7 +20,7 @@ from evlift.datasets.recordings import SUFFIXES as RECORDINGS
 from evlift.datasets.scenes import EventScene, Scene, SceneImages, SceneRecordings, check_mask
 from evlift.datasets.suites import hold_out
 from evlift.datasets.task import TransferTask, assemble_scenes
-from evlift.errors import DataError
+from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
 from evlift.masks import VOID
 
@@ -239,7 +239,7 @@ def _whole(path: Path, size: int, mtime_ns: int, sensor_size: tuple[int, int] | 
 def deal(recordings: Sequence[str], fold: int) -> dict[str, str]:
     """Recording → train, val or test, 60 / 20 / 20 %; of few recordings test is served first, then val."""
     if not 0 <= fold < PARTS:
-        raise DataError(f"Expected `fold` in [0, {PARTS - 1}], but got {fold}.")
+        raise ConfigError(f"Expected `fold` in [0, {PARTS - 1}], but got {fold}. Name one of the folds.")
     order = sorted(set(recordings), key=lambda name: hash_of_text(f"deal/{name}"))
     turns = {0: "test", 1: "val"}
     n = min(PARTS, max(len(order), 1))

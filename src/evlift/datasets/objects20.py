@@ -13,7 +13,7 @@ from evlift.datasets.items import Images
 from evlift.datasets.manifest import Split, disjoint, fold_of_items, leaking, ranked
 from evlift.datasets.suites import SUITES, data_root, simulated_recordings
 from evlift.datasets.task import TransferTask, assemble
-from evlift.errors import DataError
+from evlift.errors import ConfigError
 
 if TYPE_CHECKING:
     from evlift.simulate import Saccades
@@ -88,12 +88,13 @@ def objects20(
         seed: of the choice of labelled and unlabelled recordings.
 
     Raises:
-        DataError: missing files, a fold or a number that there is not.
+        DataError: missing files.
+        ConfigError: a fold or a number that there is not.
 
     Source: our protocol (decided here). The recordings are simulated.
     """
     if not 0 <= fold < 5:
-        raise DataError(f"Expected `fold` in [0, 4], but got {fold}.")
+        raise ConfigError(f"Expected `fold` in [0, 4], but got {fold}. Name one of the folds.")
     photographs = caltech101(root, folder="caltech101_20")
     parts, free = _split(photographs, fold)
     return assemble(

@@ -16,7 +16,7 @@ from evlift.datasets.manifest import (
 )
 from evlift.datasets.recordings import nmnist, nmnist6789
 from evlift.datasets.task import TransferTask, assemble
-from evlift.errors import DataError
+from evlift.errors import ConfigError
 
 SPLIT_SEED = 0
 SENSOR_SIZE = (34, 34)
@@ -51,7 +51,8 @@ def digits(
         seed: of the choice of labelled and unlabelled recordings (nested in `k` and `n_unlabelled`).
 
     Raises:
-        DataError: missing files, a fold or a number that there is not.
+        DataError: missing files.
+        ConfigError: a fold or a number that there is not.
 
     Source: our protocol (decided here).
     """
@@ -106,7 +107,10 @@ def _source(
     """Source pictures and further ones for validation, equally many whatever the leak."""
     free = disjoint(images, recordings.object_ids)
     if not 0 < source <= len(free) - N_SOURCE_VAL:
-        raise DataError(f"Expected `source` in [1, {len(free) - N_SOURCE_VAL}], but got {source}.")
+        most = len(free) - N_SOURCE_VAL
+        raise ConfigError(
+            f"Expected `source` in [1, {most}], but got {source}. Ask for a number in that range."
+        )
     order = ranked(free, seed=SPLIT_SEED)
     kept, val = free.subset(order[:source]), free.subset(order[source : source + N_SOURCE_VAL])
     if leak == 0:

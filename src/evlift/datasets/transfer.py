@@ -254,7 +254,10 @@ class Feeder:
         if (self.method.uses_images or self.method.uses_pictures) and len(self.task.source) == 0:
             raise DataError(f"{name} needs source pictures, but the task has none.")
         if getattr(self.method, "uses_frames", False):
-            raise DataError(f"{name} needs aligned frames, which recordings with one class have not.")
+            raise ConfigError(
+                f"Expected data with aligned frames for {name} with method.mutual above 0, but got recordings of one "
+                "class each. Set method.mutual to 0."
+            )
         if self.options.crop_to_events and self.method.uses_images and self.method.uses_pictures:
             raise ConfigError(
                 f"Expected input.crop_to_events to be false for {name}, whose pictures lie where their events do, but "

@@ -98,5 +98,6 @@ def check_same_classes(images: Collection[Any], recordings: Collection[Any]) -> 
     only_recordings = [name for name in recordings.classes if name not in images.classes]
     raise DataError(
         f"Expected '{images.name}' and '{recordings.name}' to have the same classes in one order, "
-        f"but {only_images} are in the pictures alone, {only_recordings} in the recordings. Use `restrict`."
+        f"but {only_images} are in the pictures alone, {only_recordings} in the recordings. "
+        "Give both the same subfolders (in Python: restrict)."
     )

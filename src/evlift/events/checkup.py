@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evlift.events.filters import hot_pixel_mask
 from evlift.events.readers.base import Problems, RawChunk, Reader, RecordingWarning, Source
 from evlift.events.readers.detect import open_reader
+from evlift.wording import counted
 
 RATE_BINS = 2048
 RATE_BIN_US = 125
@@ -159,7 +160,7 @@ class Checkup:
         if self.events:
             rows += self._rows_of_events()
         rows += [
-            ("outside the sensor", f"{self.out_of_range:,} events"),
+            ("outside the sensor", counted(self.out_of_range, "event")),
             ("lost at the end", f"{self.dropped_bytes:,} bytes"),
             ("unreadable records", f"{self.unknown_records:,}"),
         ]
@@ -363,5 +364,5 @@ def _hot_text(checkup: Checkup) -> str:
 
 
 def _window_text(checkup: Checkup) -> str:
-    count = f"{checkup.window_events:,} events"
+    count = counted(checkup.window_events, "event")
     return f"{_length_text(checkup.window_ms * 1000)}, or {count}" if checkup.window_ms else count

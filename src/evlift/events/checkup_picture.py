@@ -14,6 +14,7 @@ from evlift.events.checkup import Checkup, examine, rate_text
 from evlift.events.readers.base import RawChunk, RecordingWarning
 from evlift.events.readers.detect import open_reader
 from evlift.files import atomic_path
+from evlift.wording import counted
 
 BACKGROUND = "#0e1420"
 PANEL = "#151d2c"
@@ -139,7 +140,7 @@ def _draw_title(figure: Any, checkup: Checkup) -> None:
     facts = (
         checkup.format.upper(),
         f"{checkup.width} × {checkup.height}",
-        f"{checkup.events:,} events",
+        counted(checkup.events, "event"),
         f"{_number(checkup.duration_ms)} ms",
         f"{rate_text(checkup.mean_rate)} on average",
         f"{checkup.on_share:.0%} ON",

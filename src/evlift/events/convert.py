@@ -19,6 +19,7 @@ from evlift.events.writers import WRITERS, write_events
 from evlift.events.writers.base import BLOCK_EVENTS, format_of
 from evlift.files import mirrored
 from evlift.parallel import for_each
+from evlift.wording import counted
 
 IN_A_FOLDER = "dsec"
 """Format of the recordings in a folder where none is named."""
@@ -46,7 +47,9 @@ class Content:
     def __str__(self) -> str:
         if not self.events:
             return "no events"
-        return f"{self.events} events from {self.first_us} to {self.last_us} µs, {self.sha256[:12]}"
+        return (
+            f"{counted(self.events, 'event')} from {self.first_us} to {self.last_us} µs, {self.sha256[:12]}"
+        )
 
 
 class ContentSum:
@@ -246,13 +249,13 @@ class Converter:
             found = content_of(out, to, wanted.result.sensor_size)
         except FormatError as error:
             raise DataError(
-                f"Expected nothing at '{out}', or the same events, but: {error} Give --overwrite (`overwrite=True`) to "
-                "replace it."
+                f"Expected nothing at '{out}', or the same events, but: {error} Give --overwrite (in Python: "
+                "overwrite=True) to replace it."
             ) from None
         if found != wanted.result:
             raise DataError(
                 f"Expected nothing at '{out}', or the same events, but it holds {found} instead of {wanted.result}. "
-                "Give --overwrite (`overwrite=True`) to replace it."
+                "Give --overwrite (in Python: overwrite=True) to replace it."
             )
         return found
 

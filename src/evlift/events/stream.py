@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evlift.wording import counted
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EventStream:
@@ -88,7 +90,7 @@ class EventStream:
 
     def __repr__(self) -> str:
         height, width = self.sensor_size
-        return f"EventStream({len(self)} events, {self.duration_us} µs, {width}x{height})"
+        return f"EventStream({counted(len(self), 'event')}, {self.duration_us} µs, {width}x{height})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EventStream):

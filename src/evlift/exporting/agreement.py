@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evlift.errors import DataError
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,9 +64,10 @@ class Agreement:
             return
         raise DataError(
             f"The written network differs from the original: by up to {self.largest_difference:.3g} in a logit (window "
-            f"{self.worst} of {self.windows} of {self.origin}), and in {self.jumps} windows by more than the "
-            f"{self.allowed:.3g} allowed, where {self.allowed_jumps} may; {self.equal_decisions:.2%} of the decisions "
-            "are equal. Nothing was kept. Export to another format, or raise --tolerance if you can do with that."
+            f"{self.worst} of {self.windows} of {self.origin}), and in {counted(self.jumps, 'window')} by more than "
+            f"the {self.allowed:.3g} allowed, where {self.allowed_jumps} may; {self.equal_decisions:.2%} of the "
+            "decisions are equal. Nothing was kept. Export to another format, or raise --tolerance if you can do with "
+            "that."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -37,6 +37,11 @@ INPUTS = {  # what a file reads → what that is
 }
 
 
+def again(path: Path) -> str:
+    """What to do about a file that cannot be read."""
+    return f"Copy it again, or export the run again: evlift export RUN --to {path.suffix[1:].lower()}."
+
+
 @dataclass(frozen=True)
 class Contract:
     """Everything that a user of the file needs beside the network.
@@ -107,7 +112,7 @@ class Contract:
         if text is None:
             raise FormatError(
                 f"Expected a file that `evlift export` wrote, but {path} does not say how recordings become its "
-                "input. Export the run again."
+                f"input. {again(path)}"
             )
         try:
             content = json.loads(text)
@@ -119,7 +124,7 @@ class Contract:
             return found
         except (ValueError, TypeError, AttributeError) as error:
             raise FormatError(
-                f"The description in {path} is damaged or of another version: {error}. Export the run again."
+                f"The description in {path} is damaged or of another version: {error}. {again(path)}"
             ) from None
 
     def recipe(self) -> Recipe:

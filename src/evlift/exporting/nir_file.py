@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evlift.errors import FormatError
-from evlift.exporting.contract import KEY, Contract
+from evlift.exporting.contract import KEY, Contract, again
 from evlift.extras import extra
 from evlift.models.neurons import Dynamics, run_neuron
 
@@ -74,7 +74,9 @@ def open_nir(path: Path) -> tuple[Contract, Any]:
     except FileNotFoundError:
         raise
     except Exception as error:  # HDF5 and NIR have errors of their own
-        raise FormatError(f"{path} is no NIR file: {error}") from None
+        raise FormatError(
+            f"Expected a NIR file at {path}, but: {str(error).strip().rstrip('.')}. {again(path)}"
+        ) from None
     text = graph.metadata.get(KEY)
     contract = Contract.from_json(text, path)
     network = NirGraph(graph, contract.dt or 1.0, path)
@@ -102,7 +104,7 @@ class NirGraph:
         unknown = sorted({node.kind for node in self.nodes.values()} - {*_RUN, *_NEURONS, *_ENDS})
         if unknown:
             raise FormatError(
-                f"Expected nodes that `evlift export` writes in {path}, but got {', '.join(unknown)}."
+                f"Expected nodes that `evlift export` writes in {path}, but got {', '.join(unknown)}. {again(path)}"
             )
         self.order = list(graphlib.TopologicalSorter(self.before).static_order())
         self.neurons = [name for name in self.order if self.nodes[name].kind in _NEURONS]

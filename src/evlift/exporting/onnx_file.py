@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, FormatError
-from evlift.exporting.contract import KEY, Contract
+from evlift.exporting.contract import KEY, Contract, again
 from evlift.extras import extra
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def open_onnx(path: Path) -> tuple[Contract, Any]:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes derive from Exception alone
-        raise FormatError(f"{path} is no ONNX file that onnxruntime runs: {error}") from None
+        said = str(error).strip().rstrip(".")
+        raise FormatError(
+            f"Expected an ONNX file for onnxruntime at {path}, but: {said}. {again(path)}"
+        ) from None
     contract = Contract.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path)
 
     def run(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

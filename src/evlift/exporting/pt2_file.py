@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evlift.errors import FormatError
-from evlift.exporting.contract import KEY, Contract
+from evlift.exporting.contract import KEY, Contract, again
 from evlift.exporting.graph import trace
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def open_pt2(path: Path) -> tuple[Contract, Any]:
         program = torch.export.load(archive, extra_files=held)
         module = program.module(check_guards=False)
     except Exception as error:  # a damaged file may fail anywhere in torch
-        raise FormatError(f"{path} is no graph that torch.export reads: {error}") from error
+        raise FormatError(
+            f"Expected a graph that torch.export reads at {path}, but: {str(error).strip().rstrip('.')}. {again(path)}"
+        ) from error
     contract = Contract.from_json(held[KEY] or None, path)
 
     def run(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -93,8 +95,10 @@ def checked_archive(path: Path) -> io.BytesIO:
                 copy.writestr(f"model/{name.partition('/')[2]}", content)
     except FormatError:
         raise
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path} is no archive of torch.export: {error}") from None
+    except Exception as error:  # a damaged archive fails in zipfile, zlib, json or the system
+        raise FormatError(
+            f"Expected an archive of torch.export at {path}, but: {str(error).strip().rstrip('.')}. {again(path)}"
+        ) from None
     sound.seek(0)
     return sound
 

@@ -29,6 +29,7 @@ from evlift.events import EventStream, RecordingWarning
 from evlift.events.framing import Fit
 from evlift.judge.seen import seen_before
 from evlift.judge.windows import FULLEST, MAX_WINDOWS, WindowRule, reader_of, window_rule
+from evlift.wording import counted
 
 BATCH = 32
 ODD_DURATION = 100
@@ -251,8 +252,8 @@ def _require_some(data: LabelledFolder, judged: Judged) -> None:
     reasons = [f"{verdict.file}: {verdict.remark}" for verdict, _ in judged if verdict.state != "judged"]
     first = f" First: {reasons[0]}" if reasons else ""
     raise DataError(
-        f"Expected recordings with events in the class folders of '{data.root}', but none of {len(judged)} files could "
-        f"be judged.{first}"
+        f"Expected recordings with events in the class folders of '{data.root}', but none of "
+        f"{counted(len(judged), 'file')} could be judged.{first}"
     )
 
 
@@ -299,22 +300,23 @@ def _remarks(
     if data.unmatched:
         count = sum(not verdict.true for verdict in verdicts)
         yield (
-            f"{count} files in folders of no known class ({', '.join(data.unmatched)}) are open-set samples, outside "
-            "the accuracy; if they are classes, say so with --class-map"
+            f"outside the accuracy, as open-set samples: {counted(count, 'file')} in folders of no known class "
+            f"({', '.join(data.unmatched)}); if they are classes, say so with --class-map"
         )
     if data.without:
         yield f"no recordings of the classes {', '.join(data.without)}"
-    for state, what in (("unreadable", "could not be read"), ("no events", "hold no events")):
+    for state, what in (("unreadable", "could not be read"), ("no events", "without events")):
         files = [verdict.file for verdict in verdicts if verdict.state == state]
         if files:
-            yield f"{len(files)} files {what}: {', '.join(files[:3])}{', …' if len(files) > 3 else ''}"
+            yield f"{counted(len(files), 'file')} {what}: {', '.join(files[:3])}{', …' if len(files) > 3 else ''}"
     if data.loose:
-        yield f"{len(data.loose)} files lie beside the class folders and have no label: {', '.join(data.loose[:3])}"
+        first = ", ".join(data.loose[:3])
+        yield f"{counted(len(data.loose), 'file')} beside the class folders, without a label: {first}"
     if data.passed_over:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in data.passed_over.items())
         yield f"passed over, for they are no recordings: {kinds}"
     if cut := sum(verdict.remark.startswith("only") for verdict in verdicts):
-        yield f"of {cut} recordings only the first {judge.rule.at_most} windows were read (--max-windows)"
+        yield f"of {counted(cut, 'recording')} only the first {judge.rule.at_most} windows were read (--max-windows)"
     durations = [verdict.duration_us for verdict in verdicts if verdict.state == "judged"]
     median, trained_on = float(np.median(durations)), trained.framing.duration_us
     if trained_on and not 1 / ODD_DURATION < max(median, 1) / trained_on < ODD_DURATION:
@@ -323,4 +325,4 @@ def _remarks(
             "right?"
         )
     for text, count in judge.remarks.most_common(5):
-        yield f"{count} files: {text}"
+        yield f"{counted(count, 'file')}: {text}"

@@ -79,7 +79,10 @@ def window_rule(
     if duration_us is not None:
         check_range("duration_us", duration_us, 1)
         if window is not None:
-            raise ConfigError(f"Expected a window or a duration, but got '{window}' and {duration_us} µs.")
+            raise ConfigError(
+                f"Expected a window or a duration, but got '{window}' and {duration_us} µs. Leave --window or "
+                "--duration-ms out."
+            )
         text = f"windows of {duration_us / 1e3:g} ms"
         return WindowRule(duration_us, None, "full", at_most, 1, text)
     if window is not None:

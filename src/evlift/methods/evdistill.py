@@ -28,7 +28,7 @@ from evlift.methods.kt import check_weight
 from evlift.methods.self_training import AveragedTeacher, distil_own
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen
 from evlift.models.modes import evaluating
-from evlift.models.reconstruction import ScoreCritic, VectorCritic
+from evlift.models.reconstruction import ScoreCritic, VectorCritic, check_counts
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
@@ -169,6 +169,7 @@ class EvDistill(TaughtMethod):
         self._try()
         self.uses_images = self.simulates = generation != "learned"
         self.uses_frames = mutual > 0
+        check_counts(generator_width=generator_width, generator_blocks=generator_blocks)
         self.reconstruction_share = reconstruction_share if bmr else 0.0
         self.reconstruction = (
             Reconstruction(

@@ -56,7 +56,7 @@ class Generator(nn.Module):
         output: str = "sigmoid",
     ) -> None:
         super().__init__()
-        _check_counts(in_channels=in_channels, out_channels=out_channels, width=width, blocks=blocks)
+        check_counts(in_channels=in_channels, out_channels=out_channels, width=width, blocks=blocks)
         if downs not in (1, 2) or output not in OUTPUTS:
             raise ConfigError(
                 f"Expected `downs` to be 1 or 2 and `output` one of {', '.join(OUTPUTS)}, "
@@ -126,7 +126,7 @@ class PatchCritic(nn.Module):
 
     def __init__(self, channels: int, *, width: int = 32, layers: int = 2) -> None:
         super().__init__()
-        _check_counts(channels=channels, width=width, layers=layers)
+        check_counts(channels=channels, width=width, layers=layers)
         self.channels, self.smallest = channels, 3 * 2**layers
         widths = [width * min(2**i, 8) for i in range(layers + 1)]
         body: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -167,7 +167,7 @@ class ScoreCritic(nn.Module):
 
     def __init__(self, classes: int, *, width: int = 64) -> None:
         super().__init__()
-        _check_counts(classes=classes, width=width)
+        check_counts(classes=classes, width=width)
         self.classes = classes
         layers: list[nn.Module] = []
         for i, (narrow, wide) in enumerate(pairwise([classes, *(width * 2**i for i in range(4))])):
@@ -225,7 +225,7 @@ class VectorCritic(nn.Module):
 
     def __init__(self, features: int, *, width: int = 64) -> None:
         super().__init__()
-        _check_counts(features=features, width=width)
+        check_counts(features=features, width=width)
         self.features = features
         hidden = [nn.Linear(features, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*hidden, nn.Linear(width, 1))
@@ -316,10 +316,11 @@ def _initialise(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Raise ConfigError unless every number is at least 1."""
     for name, count in counts.items():
         if count < 1:
-            raise ConfigError(f"Expected `{name}` to be at least 1, but got {count}.")
+            raise ConfigError(f"Expected `{name}` to be at least 1, but got {count}. Give a larger one.")
 
 
 def _check_input(x: Tensor, channels: int, smallest: int = 1) -> None:

@@ -18,6 +18,7 @@ from evlift.report.judge import Judged, shared_data
 from evlift.report.page import Page, scrolled, table
 from evlift.report.pictures import image_tag, raster_png
 from evlift.report.write import Subject
+from evlift.wording import counted
 
 MOST_CLASSES = 24  # of a confusion matrix that is shown whole
 
@@ -283,7 +284,8 @@ def add_spikes(page: Page, subjects: Sequence[Subject]) -> None:
             rows.append(
                 (layer, f"{found.neurons:,}", f"{found.fired:,}", f"{rates.get(layer, float('nan')):.4f}")
             )
-            said = f"{layer}: {found.fired:,} of {found.neurons:,} neurons fired in {len(found.spikes)} steps"
+            said = f"{layer}: {found.fired:,} of {found.neurons:,} neurons fired in "
+            said += counted(len(found.spikes), "step")
             if found.fired:
                 image = image_tag(raster_png(found.spikes), f"Spike raster of {said}", "raster")
                 cards += f"<li><figure>{image}<figcaption>{html.escape(said)}</figcaption></figure></li>"

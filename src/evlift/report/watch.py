@@ -23,6 +23,7 @@ from evlift.models.neurons import Neuron
 from evlift.report.judge import clips_of
 from evlift.report.pictures import events_png, mask_png, stream_png
 from evlift.streaming.predictor import Predictor
+from evlift.wording import counted
 
 NEURONS = 64
 FRAMES = 30
@@ -95,7 +96,7 @@ def play(trained: Trained, task: TransferTask, split: str, side: int) -> list[Fr
         found = predictor(stream.between(begin, stop), begin, stop, recording="")
         now = stream.between(start, stop)
         said = (
-            f"{(stop - begin) / 1000:.0f} ms: {len(now)} events; of all events up to here the network says "
+            f"{(stop - begin) / 1000:.0f} ms: {counted(len(now), 'event')}; of all events up to here the network says "
             f"{found.label} ({found.confidence:.2f}). Label: {truth}."
         )
         frames.append(Frame((stream_png(now, side),), said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,8 +75,13 @@ def write_report(
         ConfigError: no run or too many, or a page that cannot be made small enough.
     """
     folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
-    if not 0 < len(folders) <= MOST_RUNS or len(set(folders)) < len(folders):
-        raise ConfigError(f"Expected 1 to {MOST_RUNS} different runs, but got {len(folders)}: {folders}.")
+    if not 0 < len(folders) <= MOST_RUNS:
+        raise ConfigError(
+            f"Expected 1 to {MOST_RUNS} runs on a page, but got {len(folders)}. Write several pages with an --out each."
+        )
+    twice = [str(folder) for folder, count in Counter(folders).items() if count > 1]
+    if twice:
+        raise ConfigError(f"Expected different runs, but got {', '.join(twice)} twice. Name each once.")
     if Path(out).is_dir():
         raise ConfigError(f"Expected a file for the page, but {out} is a folder. Give --out DIR/report.html.")
     subjects = []

@@ -20,10 +20,20 @@ from evlift.simulate.fit import Fit, fit
 from evlift.simulate.motions import MOTIONS
 from evlift.simulate.saccades import Saccades
 from evlift.simulate.video import VIDEO_EXTENSIONS, Video, simulate_video
+from evlift.wording import counted
 
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 SENSOR = (180, 240)  # a DAVIS240's
 FIT_RECORDINGS, FIT_PICTURES, FIT_FRAMES = 100, 50, 60  # that a fit looks at
+OF_PICTURES = {
+    "motion": "--motion",
+    "duration_us": "--duration-ms",
+    "step_us": "--step-ms",
+    "amplitude_px": "--amplitude-px",
+    "margin": "--margin",
+    "negative": "--negative",
+}
+"""Arguments, and options of the command line, that say how pictures move: a video moves by itself."""
 FITTED = ("threshold", "imbalance", "noise_hz", "leak_hz")
 
 Report = Callable[[int, int | None], None]
@@ -58,11 +68,13 @@ class FileSimulator:
         camera: values of `threshold`, `noise_hz` and other options of :class:`EventCamera` in place of their ranges.
         fit_to: recording, or folder of recordings, whose noise, ON/OFF ratio and rate the simulated ones get.
         format: of the recordings; default by the extension of the output, HDF5 in a folder.
+        overwrite: write even where a file is already.
         seed: a picture's events depend on it and on the picture's place in its folder, not on the other pictures.
 
     Raises:
-        ConfigError: an unknown motion or format, or an output inside of the input.
-        DataError: nothing to read, or a file that is no picture, recording or video.
+        ConfigError: an unknown motion or format, an output inside of the input, or an argument that does not apply to
+            pictures or to videos.
+        DataError: nothing to read, a file that is no picture, recording or video, or an output that is there already.
         FormatError: a format that cannot hold these events.
     """
 
@@ -77,13 +89,15 @@ class FileSimulator:
     camera: Mapping[str, float | None] = field(default_factory=dict)
     fit_to: str | Path | None = None
     format: str | None = None
+    overwrite: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         MOTIONS[self.motion]
         if not 0 < self.step_us <= self.duration_us:
             raise ConfigError(
-                f"Expected 0 < step <= duration, but got steps of {self.step_us} µs in {self.duration_us} µs."
+                f"Expected 0 < step <= duration, but got steps of {self.step_us} µs in {self.duration_us} µs. "
+                "Give a shorter --step-ms (in Python: step_us=)."
             )
         fitted = [name for name in FITTED if self.camera.get(name) is not None]
         if self.fit_to is not None and fitted:
@@ -100,11 +114,30 @@ class FileSimulator:
         if not source.exists():
             raise DataError(f"Expected a picture, a folder or a video, but there is no '{source}'.")
         if source.is_file() and source.suffix.lower() in VIDEO_EXTENSIONS:
+            self._refuse_for("a video, which moves by itself", OF_PICTURES)
             return self._video(source, out, tell)
+        self._refuse_for("pictures, whose frames come every --step-ms", {"fps": "--fps"})
         return self._pictures(source, out, tell)
+
+    def _refuse_for(self, what: str, options: Mapping[str, str]) -> None:
+        given = [
+            option for name, option in options.items() if getattr(self, name) != getattr(type(self), name)
+        ]
+        if given:
+            raise ConfigError(f"Expected no {', '.join(given)} for {what}, but got it. Leave it out.")
+
+    def _free(self, targets: Sequence[Path]) -> None:
+        there = [] if self.overwrite else [target for target in targets if target.exists()]
+        if there:
+            more = f" and {counted(len(there) - 1, 'more file')}" if len(there) > 1 else ""
+            raise DataError(
+                f"Expected nothing at '{there[0]}'{more}, but it is there already. Name another output, or give "
+                "--overwrite (in Python: overwrite=True) to replace it."
+            )
 
     def _pictures(self, source: Path, out: Path, tell: Report) -> Written:
         jobs = self._jobs(source, out)
+        self._free([target for _, target in jobs])
         simulator, found = self._saccades(), None
         if self.fit_to is not None:
             some = [read_grey(path) for path, _ in _spread(jobs, FIT_PICTURES)]
@@ -121,6 +154,8 @@ class FileSimulator:
         return Written(len(jobs), events, found)
 
     def _video(self, source: Path, out: Path, tell: Report) -> Written:
+        target = self._target(source, out)
+        self._free([target])
         video = Video(source, self.fps)
         rate, length = video.rate(), video.length()
         camera, found, events = self._with_values(EventCamera()), None, 0
@@ -137,14 +172,14 @@ class FileSimulator:
                 yield frame
                 tell(done, length)
 
-        def counted() -> Iterator[EventStream]:
+        def watched() -> Iterator[EventStream]:
             nonlocal events
             rng = np.random.default_rng(self.seed)
             for window in simulate_video(shown(), rng, fps=rate, camera=camera, sensor_size=self.sensor_size):
                 events += len(window)
                 yield window
 
-        self._write(self._target(source, out), counted())
+        self._write(target, watched())
         return Written(1, events, found)
 
     def _saccades(self) -> Saccades:

@@ -86,8 +86,8 @@ class Saccades(EventCamera):
         MOTIONS[self.motion]
         if not 0 <= 2 * self.margin < min(self.sensor_size):
             raise ConfigError(
-                f"Expected `margin` to leave room for the picture on a sensor of {self.sensor_size}, but got "
-                f"{self.margin} on each side."
+                f"Expected a margin that leaves room for the picture on a sensor of {self.sensor_size}, but got "
+                f"{self.margin} pixels on each side. Give a smaller --margin (in Python: margin=) or a larger sensor."
             )
 
     def __call__(self, picture: NDArray[Any], rng: np.random.Generator) -> EventStream:

@@ -58,7 +58,9 @@ class Video:
             1000 / said["duration"] if said.get("duration") else 0
         )  # a GIF says ms a frame
         if not 0 < rate < np.inf:
-            raise DataError(f"Expected '{self.path}' to say its frame rate, but got {rate}. Give `fps`.")
+            raise DataError(
+                f"Expected '{self.path}' to say its frame rate, but got {rate}. Give --fps N (in Python: fps=)."
+            )
         return float(rate)
 
     def length(self) -> int | None:
@@ -125,7 +127,9 @@ def simulate_video(
 
 def _times(fps: float | None) -> Iterator[int]:
     if fps is None or not 0 < fps <= 1e6:
-        raise ConfigError(f"Expected `times_us`, or `fps` in 0..1000000, but got fps {fps}.")
+        raise ConfigError(
+            f"Expected `times_us`, or `fps` in 0..1000000, but got fps {fps}. Give --fps N (in Python: fps=)."
+        )
     return (round(k * 1e6 / fps) for k in count())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from evlift.engine.pictures import palette
 from evlift.errors import ConfigError
 from evlift.extras import extra
-from evlift.files import atomic_path, write_json
+from evlift.files import atomic_path, empty_folders_go, write_json
 from evlift.registry import Registry
 from evlift.streaming.predictions import UNKNOWN, UNKNOWN_PIXEL, MaskPrediction, Prediction
 from evlift.streaming.running import Predictions
@@ -81,6 +81,8 @@ def open_outputs(
         kind.check(path, predictions)
     with ExitStack() as opened:
         outputs = []
+        for path, _ in kinds:
+            opened.enter_context(empty_folders_go(path))
         for path, kind in kinds:
             place = path if kind.is_folder else opened.enter_context(atomic_path(path))
             outputs.append(output := kind(place, predictions, all_probabilities=all_probabilities))
@@ -226,10 +228,10 @@ class MaskFolder(Output):
         super().__init__(path, predictions, all_probabilities=all_probabilities)
         self._palette, self._several = palette(), predictions.several
         names = dict(enumerate(predictions.classes)) | {UNKNOWN_PIXEL: UNKNOWN}
-        legend = [
+        self._legend = [
             {"index": i, "class": name, "colour": self._palette[i].tolist()} for i, name in names.items()
         ]
-        write_json(path / "classes.json", legend)
+        self._legend_is_there = False
 
     def write(self, prediction: AnyPrediction) -> None:
         """See :class:`Output`."""
@@ -237,6 +239,9 @@ class MaskFolder(Output):
 
         if not isinstance(prediction, MaskPrediction):
             raise TypeError(f"Expected a mask, but got {type(prediction).__name__}.")
+        if not self._legend_is_there:
+            write_json(self.path / "classes.json", self._legend)
+            self._legend_is_there = True
         picture = Image.fromarray(np.ascontiguousarray(prediction.mask))
         picture.putpalette(self._palette.tobytes())
         with atomic_path(self.path / mask_name(prediction, self._several)) as part:

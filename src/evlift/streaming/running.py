@@ -23,6 +23,7 @@ from evlift.streaming.summary import Summary
 ENDLESS_WINDOW_US = 100_000
 """Window of a pipe or of a growing file where none is asked for; masks have that of their training."""
 
+GIVE_LENGTH = "Give one: --duration-ms or --events (in Python: duration_us=, n_events=)."
 IDLE_S = 10.0
 clock = time.perf_counter  # of the stages; a benchmark on a busy machine takes processor time instead
 
@@ -46,12 +47,15 @@ class Cut:
                 check_range(name, length, 1)
         if self.duration_us is not None and self.n_events is not None:
             raise ConfigError(
-                "Expected windows by `duration_us` or by `n_events`, but got both. Leave one out."
+                "Expected windows by --duration-ms or by --events (in Python: `duration_us`, `n_events`), but got "
+                "both. Leave one out."
             )
         if not 0 <= self.overlap < 1:
-            raise ConfigError(f"Expected `overlap` to be at least 0 and below 1, but got {self.overlap}.")
+            raise ConfigError(
+                f"Expected --overlap (in Python: overlap=) to be at least 0 and below 1, but got {self.overlap}."
+            )
         if self.overlap and self.whole:
-            raise ConfigError("Expected a window length for `overlap`, but got none. Give one.")
+            raise ConfigError(f"Expected a window length for the overlap, but got none. {GIVE_LENGTH}")
 
     @property
     def whole(self) -> bool:
@@ -115,14 +119,15 @@ def predict(
     """
     cut = Cut(duration_us, n_events, overlap)
     if not 0 < idle_s < float("inf"):
-        raise ConfigError(f"Expected `idle_s` to be positive, but got {idle_s}.")
+        raise ConfigError(f"Expected --idle-s (in Python: idle_s=) to be positive, but got {idle_s}.")
     from evlift.streaming.predictor import Predictor
 
     trained = open_predictor(run)
     predictor = Predictor(trained, keep_state=keep_state, unknown_below=unknown_below, fit=fit)
     if overlap and predictor.keep_state:
         raise ConfigError(
-            "Expected no `overlap` where state is kept, because neurons would see events twice. Leave one out."
+            "Expected no overlap where state is kept, because neurons would see events twice. Leave --overlap out, or "
+            "give --no-keep-state (in Python: keep_state=False)."
         )
     how = HowToRead(format, sensor_size, predictor.sensor_size, follow, idle_s)
     sources = find_sources(source, how)
@@ -135,7 +140,9 @@ def _default_cut(predictor: Any, sources: Sources, run: str) -> Cut:
     if predictor.segments:
         trained_us = predictor.trained.record.get("duration_us")
         if trained_us is None:
-            raise ConfigError(f"Expected a window length, because the record of {run} states none. Give one.")
+            raise ConfigError(
+                f"Expected a window length, because the record of {run} states none. {GIVE_LENGTH}"
+            )
         return Cut(duration_us=int(trained_us))
     return Cut(duration_us=ENDLESS_WINDOW_US) if sources.live else Cut()
 
@@ -186,7 +193,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
     def _one(self, source: Source) -> Iterator[Any]:
         """One recording, from opening it to its last window."""
         self._predictor.reset()
-        began = clock()
+        began = (clock(), time.perf_counter())
         opened = source.open()
         try:
             yield from self._windows(source.name, opened, began)
@@ -197,7 +204,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
                 self.summary.ended = opened.live.ended
                 opened.live.close()
 
-    def _windows(self, name: str, opened: Opened, opening: float) -> Iterator[Any]:
+    def _windows(self, name: str, opened: Opened, opening: tuple[float, float]) -> Iterator[Any]:
         windows = self._cut_up(opened)
         first_us: int | None = None
         for number, (stream, decode_s, since) in enumerate(_timed(windows, opened.live, opening)):
@@ -250,13 +257,13 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
 
 
 def _timed(
-    windows: Iterator[EventStream], live: LiveBytes | None, began: float
+    windows: Iterator[EventStream], live: LiveBytes | None, opening: tuple[float, float]
 ) -> Iterator[tuple[EventStream, float, float]]:
     """Windows, how long reading and decoding each took, and when the bytes that completed it were there.
 
-    `began` is when opening did, which is part of the first window.
+    `opening` is when it began, by the stages' clock and by the wall's; it is part of the first window.
     """
-    asked, waited = time.perf_counter(), 0.0
+    (began, asked), waited = opening, 0.0
     while (stream := next(windows, None)) is not None:
         took = clock() - began
         if live is not None:

@@ -59,8 +59,9 @@ class Summary:
         problems: what was dropped or was wrong, as the readers count it.
         recorded_us: from the first to the last event, summed over recordings.
         waited_s: time that a pipe or a growing file had nothing to read.
-        latency: of each window: from the arrival of the bytes that completed it (for a file: from when reading on
-            began) until its prediction was written.
+        latency: of each window until its prediction was written: of a file from when opening it, or reading on, began,
+            which all stages are part of; of a pipe or a growing file from the arrival of the bytes that completed it,
+            which is later than the decoding of those before.
         stages: time of each window in decode, represent, network and write.
         ended: why an endless source ended.
     """
@@ -135,7 +136,7 @@ class Summary:
             ("windows", f"{self.windows:,}"),
             ("events", f"{self.events:,}"),
             ("dropped", dropped or "nothing"),
-            ("latency of a window", _text(self.latency)),
+            ("latency from last byte" if self.ended else "latency of a window", _text(self.latency)),
             *((f"  {stage}", _text(times)) for stage, times in self.stages.items()),
             ("recorded, worked", f"{self.recorded_us / 1e6:.3f} s, {self.busy_s:.3f} s"),
             ("real-time factor", f"{self.real_time_factor:.1f}"),

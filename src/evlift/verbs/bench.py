@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
 from evlift.verbs.common import alone, count, failures, names, number, open_console, print_table
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,11 +139,11 @@ def run(options: argparse.Namespace) -> None:
     _write(console, suite, jobs, out, list(records.sessions.values()) if records else read_sessions(out))
     if outcome and outcome.interrupted:
         raise KeyboardInterrupt(
-            f"stopped with {len(outcome.left)} runs to go; the same command goes on from there"
+            f"stopped with {counted(len(outcome.left), 'run')} to go; the same command goes on from there"
         )
     if outcome and outcome.failed:
         raise EvliftError(
-            f"{len(outcome.failed)} runs failed; the same command tries them again.\n{failures(outcome)}"
+            f"{counted(len(outcome.failed), 'run')} failed; the same command tries again.\n{failures(outcome)}"
         )
     return None
 
@@ -172,7 +173,9 @@ def _work(
         if todo:
             note_session(out, started, time.monotonic() - clock, workers=workers, runs=len(outcome.done))
     if outcome.left and not outcome.interrupted:
-        console.print(f"Time is up with {len(outcome.left)} runs to go; the same command goes on from there.")
+        console.print(
+            f"Time is up with {counted(len(outcome.left), 'run')} to go; the same command goes on from there."
+        )
     return outcome
 
 
@@ -203,7 +206,8 @@ def _list_suites(console: Console) -> None:
         suite = load_suite(path)
         runs = sum(len(column.places) * len(column.rows or suite.rows) for column in suite.columns)
         console.print(
-            f"{suite.name:17} {suite.title} ({len(suite.rows)} rows, {runs} entries)", soft_wrap=True
+            f"{suite.name:17} {suite.title} ({counted(len(suite.rows), 'row')}, {counted(runs, 'entry', 'entries')})",
+            soft_wrap=True,
         )
 
 

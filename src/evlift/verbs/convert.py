@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
 from evlift.verbs.common import MOST, count, number, open_console, print_table, size
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from evlift.events.convert import Conversions
@@ -117,10 +118,11 @@ def _pack(options: argparse.Namespace, settings: dict[str, Any], report: Any) ->
             index = write_shards(folder, out, **packed)
     size = sum(entry.size for entry in index.entries)
     if options.json:
-        items = {"kind": index.kind, "items": len(index.entries), "bytes": size}
-        print(json.dumps({"out": str(out), "shards": options.shards, **items}))
+        row = {"kind": index.kind, "items": len(index.entries), "bytes": size}
+        print(json.dumps({"out": str(out), "shards": options.shards, **row}))
     else:
-        print(f"{len(index.entries)} {index.kind}s, {size:,} bytes in {options.shards} shards → {out}")
+        items, shards = counted(len(index.entries), index.kind), counted(options.shards, "shard")
+        print(f"{items}, {size:,} bytes in {shards} → {out}")
 
 
 def _tell(found: Conversions, as_json: bool) -> None:
@@ -147,7 +149,8 @@ def _print_what_was_done(found: Conversions) -> None:
     events = sum(each.content.events for each in found.converted)
     there = sum(each.there_already for each in found.converted)
     print(
-        f"{len(found.converted)} recordings, {events:,} events, written and read again; {there} were there already"
+        f"{counted(len(found.converted), 'recording')}, {counted(events, 'event')}, written and read again; "
+        f"already there: {there}"
     )
     if found.failed:
         print_table(

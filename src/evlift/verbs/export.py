@@ -6,6 +6,7 @@ import argparse
 import json
 
 from evlift.verbs.common import open_console, print_table
+from evlift.wording import counted
 
 TEXT = "Write a run's network as ONNX, torch.export or NIR, checked against the run."
 EXAMPLE = "evlift export runs/a --to onnx"
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     rows = [
         ("bytes", f"{done.size:,}"),
         *done.contract.rows().items(),
-        ("compared on", f"{found.windows} windows of {found.origin}"),
+        ("compared on", f"{counted(found.windows, 'window')} of {found.origin}"),
         ("largest difference of a logit", f"{found.largest_difference:.3g} ({found.allowed:.3g} allowed)"),
         ("equal decisions", f"{found.equal_decisions:.2%}"),
     ]

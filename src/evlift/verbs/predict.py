@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import DataError
@@ -24,6 +25,7 @@ from evlift.verbs.common import (
     size,
     threshold,
 )
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from evlift.streaming import MaskPrediction, Prediction, Predictions
@@ -143,7 +145,8 @@ def _report(summary: Summary, options: argparse.Namespace) -> None:
     if summary.failed:
         names = ", ".join(name for name, _ in summary.failed[:5])
         raise DataError(
-            f"{len(summary.failed)} recordings could not be read ({names}); the others are done. See the warnings."
+            f"{counted(len(summary.failed), 'recording')} could not be read ({names}); the others are done. See the "
+            "warnings."
         )
 
 
@@ -161,14 +164,18 @@ def _printer(
             )
             return
         if not options.out:
-            line = _line_of_folder if found.several else _line
-            print(
-                f"{'from':>12} {'to':>12} ms {'events':>10}  {'conf.':>5}  {'recording, ' * found.several}label"
-            )
-            yield lambda one: print(line(one), flush=True)
+            yield partial(_print_line, found)
             return
         with work_bar(open_console(stderr=True), "predict", "windows") as report:
             yield lambda one: report(found.summary.windows + 1, None)
+
+
+def _print_line(found: Predictions, one: Prediction | MaskPrediction) -> None:
+    """A line of the table; the first one, which a recording that cannot be read does not reach, under the header."""
+    if not found.summary.windows:
+        names = f"{'recording, ' * found.several}label"
+        print(f"{'from':>12} {'to':>12} ms {'events':>10}  {'conf.':>5}  {names}")
+    print((_line_of_folder if found.several else _line)(one), flush=True)
 
 
 def _line(found: Prediction | MaskPrediction) -> str:

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from evlift.verbs.common import number, open_console, print_table, size, whole
+from evlift.wording import counted
 
 TEXT = "Turn pictures or a video into recordings of an event camera."
 EXAMPLE = "evlift simulate pictures/ recordings/ --motion pan --sensor 180x240"
-AS_THEY_ARE = ("motion", "amplitude_px", "margin", "negative", "fps", "format", "seed")
+AS_THEY_ARE = ("motion", "amplitude_px", "margin", "negative", "fps", "format", "overwrite", "seed")
 OF_THE_CAMERA = ("threshold", "noise_hz", "leak_hz", "shot_hz")
 
 
@@ -28,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--format", help="of the recordings, where OUT does not say (default in a folder: dsec, an HDF5 file)"
     )
+    add("--overwrite", action="store_true", help="replace what is there (default: refused)")
     add("--seed", type=whole(0), default=0, metavar="N", help="same seed, same events (default: %(default)s)")
     _add_motion(parser.add_argument_group("how pictures move"))
     _add_camera(parser.add_argument_group("camera"))
@@ -110,4 +112,4 @@ def run(options: argparse.Namespace) -> None:
         made = simulator(options.source, options.out, report)
     if made.fit:
         print_table("fit", ("", ""), made.fit.rows())
-    print(f"{made.recordings} recordings, {made.events:,} events → {options.out}")
+    print(f"{counted(made.recordings, 'recording')}, {counted(made.events, 'event')} → {options.out}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evlift.errors import ConfigError
 from evlift.verbs.common import open_console
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from evlift.config import Recipe
@@ -61,7 +62,7 @@ def _train(crew: Crew, recipe: Recipe, options: argparse.Namespace) -> None:
     shared = f" on {crew.size} processes" if crew.size > 1 else ""
     console.print(
         f"{recipe.method['name']} on {recipe.data['name']} with {recipe.model['name']}, "
-        f"{recipe.train.steps} steps of {recipe.train.batch_size}{shared} → {folder}",
+        f"{counted(recipe.train.steps, 'step')} of {recipe.train.batch_size}{shared} → {folder}",
         soft_wrap=True,
     )
     with TrainingBar(console, recipe.method["name"], alone=crew.size == 1) as report:
@@ -85,7 +86,7 @@ def _found(task: TransferTask) -> str:
     kind = "classes of pixels" if task.segments else "classes"
     height, width = task.sensor_size
     return (
-        f"source: {parts['source']} pictures ({parts['source_val']} held out), {len(task.classes)} {kind}: "
+        f"source: {counted(parts['source'], 'picture')} ({parts['source_val']} held out), {len(task.classes)} {kind}: "
         f"{', '.join(task.classes[:12])}{', …' if len(task.classes) > 12 else ''}\n"
         f"events: {parts['train']} with label, {parts['unlabelled']} without, {parts['val']} val, "
         f"{parts['test']} test, {width}x{height} pixels"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import FormatError
 from evlift.events.readers.base import READERS, RawChunk, RecordReader, SensorSize
+from evlift.events.readers.source import GIVE_SENSOR
 
 KNOWN_SIZES = ((34, 34), (180, 240), (240, 256))
 """N-MNIST, N-Caltech101, and all that 8-bit coordinates below the marker row can address; (H, W)."""
@@ -53,7 +54,7 @@ class AtisReader(RecordReader):
             return sensor_size
         if not isinstance(self.source, Path):
             raise FormatError(
-                "Expected `sensor_size` for ATIS events from a stream, but got none. Give (H, W)."
+                f"Expected the sensor's size for ATIS events from a stream, but got none. {GIVE_SENSOR}"
             )
         rows, columns = self._extent(file)
         file.seek(0)

@@ -24,7 +24,7 @@ from evlift.events.readers.chunk import (
     RawChunk,
     RecordingWarning,
 )
-from evlift.events.readers.source import Source, buffered, checked_source, system_errors_of
+from evlift.events.readers.source import GIVE_SENSOR, Source, buffered, checked_source, system_errors_of
 from evlift.events.readers.windowing import windows_of
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
@@ -204,12 +204,12 @@ class Reader(ABC):
         if not (0 < height <= self.max_side and 0 < width <= self.max_side):
             raise FormatError(
                 f"Expected a sensor size within 1 to {self.max_side} for {self.format}, but got (H, W) = "
-                f"({height}, {width}) for {self.name}. Give the right `sensor_size`."
+                f"({height}, {width}) for {self.name}. {GIVE_SENSOR}"
             )
         if height * width > MAX_PIXELS:
             raise FormatError(
                 f"Expected a sensor of at most {MAX_PIXELS} pixels, but got (H, W) = ({height}, {width}) for "
-                f"{self.name}. Give the right `sensor_size`."
+                f"{self.name}. {GIVE_SENSOR}"
             )
         return int(height), int(width)
 
@@ -219,15 +219,17 @@ class Reader(ABC):
             return
         setattr(self.problems, problem, getattr(self.problems, problem) + count)
         if self.strict:
-            raise FormatError(f"{self.name}: {self.problems}. Read it with `strict=False` to keep the rest.")
+            raise FormatError(
+                f"{self.name}: {self.problems}. To keep the rest, leave --strict out (in Python: strict=False)."
+            )
 
     def _announce(self, detected: list[str]) -> None:
         """Say in a warning, and keep in `detected`, what was found out rather than stated."""
         self.detected = tuple(detected)
         if detected:
             warnings.warn(
-                f"{self.name}: detected {'; '.join(detected)}. State `columns`, `time_unit` or `sensor_size` if that "
-                "is wrong.",
+                f"{self.name}: detected {'; '.join(detected)}. If that is wrong, state it: --sensor HxW (in Python: "
+                "sensor_size=(H, W), columns=, time_unit=).",
                 RecordingWarning,
                 stacklevel=5,
             )
@@ -355,9 +357,8 @@ def _pair(sensor_size: Any) -> SensorSize:
     try:
         height, width = map(operator.index, sensor_size)
     except (TypeError, ValueError):
-        raise ConfigError(
-            f"Expected `sensor_size` to be (H, W) in whole pixels, but got {sensor_size!r}."
-        ) from None
+        said = f"Expected `sensor_size` to be (H, W) in whole pixels, but got {sensor_size!r}."
+        raise ConfigError(f"{said} {GIVE_SENSOR}") from None
     return height, width
 
 

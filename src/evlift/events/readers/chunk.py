@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evlift.wording import counted
+
 CHUNK_EVENTS = 2**17
 """Events in a chunk, at most: its columns stay in a core's own cache (decided here, measured)."""
 
@@ -130,13 +132,17 @@ class Problems:
 
     def __str__(self) -> str:
         counts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ", ".join(f"{count} {REMARKS[name]}" for name, count in counts.items() if count)
+        return ", ".join(_remark(count, *REMARKS[name]) for name, count in counts.items() if count)
 
 
-REMARKS = {
-    "dropped_bytes": "bytes at the end dropped (the file is cut)",
-    "unknown_records": "records of no known kind skipped",
-    "out_of_range": "events outside the sensor dropped (is `sensor_size` right?)",
-    "backward_steps": "backward steps in time (sorted, unless raw columns are asked for)",
-    "late_events": f"events dropped because they came more than {SLACK_US} µs late in a windowed pass",
+def _remark(count: int, noun: str, rest: str) -> str:
+    return f"{counted(count, noun)} {rest}"
+
+
+REMARKS = {  # what is counted, and what became of it
+    "dropped_bytes": ("byte", "at the end dropped (the file is cut)"),
+    "unknown_records": ("record", "of no known kind skipped"),
+    "out_of_range": ("event", "outside the sensor dropped (is --sensor, in Python sensor_size=, right?)"),
+    "backward_steps": ("backward step", "in time (sorted, unless raw columns are asked for)"),
+    "late_events": ("event", f"dropped for coming more than {SLACK_US} µs late in a windowed pass"),
 }

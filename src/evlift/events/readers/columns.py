@@ -85,8 +85,8 @@ def detect_order(sample: Sequence[NDArray[Any]], name: str) -> str:
     signs = [i for i, column in enumerate(values) if np.isin(column, (-1.0, 0.0, 1.0)).all()]
     if not signs or len(values[0]) == 0:
         raise FormatError(
-            f"Expected one column of {name} to hold polarities (-1, 0, 1), but none does. State the order "
-            'with `columns="txyp"`.'
+            f"Expected one column of {name} to hold polarities (-1, 0, 1), but none does. Write "
+            'polarities so, or state the order of the columns in Python and convert from there: columns="txyp".'
         )
     polarity = min(reversed(signs), key=lambda i: float(np.ptp(values[i]) == 0.0))
     rest = [i for i in range(4) if i != polarity]

@@ -57,7 +57,8 @@ def detect_format(head: bytes, path: Path | None) -> str:
     what = f"'{path}'" if path is not None else "the stream"
     if not head and path is None:
         raise FormatError(
-            "Expected a recording in the stream, but it is empty. Name its format with `format=`."
+            "Expected a recording in the stream, but it is empty. If more comes later, name its format: --format (in "
+            "Python: format=)."
         )
     readers: list[Any] = [READERS[name] for name in READERS]
     for reader in sorted(readers, key=lambda reader: reader.headerless):
@@ -69,7 +70,7 @@ def detect_format(head: bytes, path: Path | None) -> str:
     found = "its content fits no known format" if head else "it is empty"
     raise FormatError(
         f"Expected {what} to be a recording, but {found}. Can be read: {known}. If it is one of these, name it with "
-        "`format=` (on the command line, --format)."
+        "--format (in Python: format=)."
     )
 
 

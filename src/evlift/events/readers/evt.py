@@ -54,9 +54,10 @@ class EvtReader(RecordReader):
         self.header = read_header(file)
         version = stated_version(self.header)
         if version not in (None, self.version):
+            right = f"evt{str(version).replace('.0', '').replace('.', '')}"
             raise FormatError(
-                f"Expected EVT {self.version}, but the header of {self.name} says EVT {version}. "
-                f"Open it with `format='evt{str(version).replace('.0', '').replace('.', '')}'`."
+                f"Expected EVT {self.version}, but the header of {self.name} says EVT {version}. Open it with "
+                f"--format {right} (in Python: format='{right}')."
             )
         self._choose_layout(file)
         return sensor_size or header_size(self.header) or self._usual_size()
@@ -175,7 +176,8 @@ class Evt21Reader(EvtReader):
         if len(little) and not any(fits.values()):
             raise FormatError(
                 f"Expected EVT 2.1 words in {self.name}, but its first {len(little)} words fit neither "
-                "layout, 'little' or 'legacy'. It is damaged or of another format; `layout=` reads it anyway."
+                "layout, 'little' or 'legacy'. It is damaged or of another format: name that with --format, or read "
+                "it anyway in Python with layout=."
             )
         preferred = "little" if self.header.get("endianness") == "little" else "legacy"
         other = "legacy" if preferred == "little" else "little"

@@ -112,8 +112,8 @@ class MatReader(TableReader):
         if len(matrices) != 1:
             shapes = {name: array.shape for name, array in arrays.items()}
             raise FormatError(
-                f"Expected one N×4 matrix or vectors t, x, y, p in {self.name}, but got {shapes}. Name the "
-                "matrix with `variable`."
+                f"Expected one N×4 matrix or vectors t, x, y, p in {self.name}, but got {shapes}. Save "
+                "that alone, or name it in Python: variable=."
             )
         (matrix,) = matrices.values()
         rows = matrix if matrix.shape[1] == 4 else matrix.T  # [N, 4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from evlift.errors import FormatError
+from evlift.events.readers.source import GIVE_SENSOR
 
 MAX_LINES = 1000
 MAX_LINE = 4096
@@ -53,7 +54,7 @@ def header_size(header: dict[str, str]) -> tuple[int, int] | None:
     if not all(side.isascii() and side.isdigit() and len(side) < 10 for side in stated):
         raise FormatError(
             f"Expected the header's height and width to be whole numbers, but got {stated[0]!r} and "
-            f"{stated[1]!r}. Give `sensor_size` to read the file nevertheless."
+            f"{stated[1]!r}. To read the file nevertheless: {GIVE_SENSOR}"
         )
     return int(stated[0]), int(stated[1])
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from evlift.errors import FormatError
 
+GIVE_SENSOR = "Give the right size: --sensor HxW (in Python: sensor_size=(H, W))."
 Source = str | os.PathLike[str] | BinaryIO
 
 FREE_BYTES, MOST_TIMES = 2**30, 200

@@ -19,6 +19,7 @@ from evlift.events.readers.columns import (
     detect_unit,
     match_names,
 )
+from evlift.events.readers.source import GIVE_SENSOR
 
 TIME_SHIFT = {"us": 0, "ms": 3, "s": 6}
 GAPS = re.compile(r"[\s,;]+")
@@ -137,7 +138,9 @@ class TextReader(TableReader, RecordReader):
     def _extent(self, file: io.BufferedReader) -> SensorSize:
         """(H, W) that just holds every coordinate; one pass over the file, which is left where it was."""
         if not isinstance(self.source, Path):
-            raise FormatError("Expected `sensor_size` for text from a stream, but got none. Give (H, W).")
+            raise FormatError(
+                f"Expected the sensor's size for text from a stream, but got none. {GIVE_SENSOR}"
+            )
         start = file.tell()
         height = width = 1
         for chunk in self._decode_blocks(self._blocks(file)):

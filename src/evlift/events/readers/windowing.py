@@ -93,7 +93,8 @@ def _refuse_gap(buffer: list[EventStream], start: int, step: int) -> None:
     if gap > MAX_EMPTY * step:
         raise FormatError(
             f"Expected windows to hold events, but got a gap of {gap} µs, which is over {MAX_EMPTY} windows. "
-            "A time stamp is broken, or the window is too short: read a part with `start_us` and `stop_us`."
+            "A time stamp is broken, or the window is too short: take longer ones, or a part: evlift convert "
+            "--start-ms --stop-ms (in Python: start_us=, stop_us=)."
         )
 
 

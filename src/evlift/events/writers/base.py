@@ -175,5 +175,5 @@ def format_of(path: Path) -> str:
     known = ", ".join(f"{writer.format} ({' '.join(writer.extensions) or 'by name'})" for writer in writers)
     raise FormatError(
         f"Expected an extension that names an output format, but got '{path.name}'. Can be written: {known}. "
-        "Rename the file or name the format: `format=`, or --to."
+        "Rename the file, or name the format: convert --to, simulate --format (in Python: format=)."
     )
