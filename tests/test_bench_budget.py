@@ -163,6 +163,11 @@ def test_paired_tests_agree_with_scipy_on_the_raw_values():
     )
 
 
+def test_gains_that_are_equal_but_for_rounding_are_not_tested():
+    gain = Difference([0.975 - 0.97, 0.98 - 0.975, 0.965 - 0.96], [0, 1, 0])
+    assert np.isnan(gain.p_over_runs)
+
+
 def test_one_run_is_tested_by_mcnemar():
     gain = Difference([0.1], [1] * 8 + [-1] * 2 + [0] * 40)
     assert gain.p_over_recordings == pytest.approx(2 * sum(stats.binom.pmf(k, 10, 0.5) for k in (0, 1, 2)))

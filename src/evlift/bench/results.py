@@ -135,9 +135,9 @@ class Difference:
         """
         from scipy.stats import ttest_1samp
 
-        return (
-            float(ttest_1samp(self.gains, 0.0).pvalue) if len(self.gains) > 2 and self.over_runs else math.nan
-        )
+        if len(self.gains) < 3 or max(self.gains) - min(self.gains) < 1e-9:  # equal but for rounding
+            return math.nan
+        return float(ttest_1samp(self.gains, 0.0).pvalue)
 
     @property
     def p_over_recordings(self) -> float:
