@@ -242,6 +242,17 @@ def test_numbers_equal_decimal_arithmetic(number, shift: int) -> None:
         assert value == int(Decimal(number).scaleb(shift).quantize(Decimal(1), ROUND_HALF_UP))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("written", [b"0.03848002", b"-131.5e-12", b"610081100", b"00e382", b"7e999"])
+def test_numbers_are_the_same_where_kernels_run_uncompiled(written: bytes) -> None:
+    from evlift.kernels.text import parse_exponent, parse_number
+
+    text = np.frombuffer(written, np.uint8)
+    assert parse_number.py_func(text, 0, len(text), 3) == parse_number(text, 0, len(text), 3)
+    behind = written.find(b"e") + 1
+    assert parse_exponent.py_func(text, behind, len(text)) == parse_exponent(text, behind, len(text))
+
+
 def test_text_round_trip_and_its_windows(stream: EventStream, tmp_path: Path) -> None:
     for name in ("events.txt", "events.csv"):
         write_events(tmp_path / name, stream.windows(duration_us=700_000))

@@ -24,7 +24,7 @@ def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int) -> tupl
         i += 1
     value, exponent, seen, point = 0, 0, 0, False
     while i < stop:
-        c = text[i]
+        c = int(text[i])  # uint8 would overflow where this runs uncompiled
         if ZERO <= c <= NINE:
             seen += 1
             if value < FULL:
@@ -54,7 +54,7 @@ def parse_exponent(text: NDArray[np.uint8], i: int, stop: int) -> tuple[int, int
         i += 1
     value, first = 0, i
     while i < stop and ZERO <= text[i] <= NINE:
-        value = min(value * 10 + (text[i] - ZERO), 10_000)
+        value = min(value * 10 + (int(text[i]) - ZERO), 10_000)
         i += 1
     return (-value if negative else value), (i if i > first else -1)
 
