@@ -49,6 +49,19 @@ def test_labels_in_json_lines_csv_and_parquet_are_the_same_rows(run, tmp_path):
         assert text == {name: str(value) for name, value in flat.items()}
 
 
+def test_recordings_whose_masks_would_have_the_same_names_are_refused(mask_run, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "masks"
+    folder.mkdir()
+    recording = written(folder, events(size=(68, 68)))
+    (folder / "evt3.bin").write_bytes(recording.read_bytes())
+    found = evlift.predict(mask_run, folder, duration_us=50_000)
+    with pytest.raises(ConfigError, match=r"evt3\.bin' and 'evt3\.raw'"):
+        write(found, out)
+    assert not out.exists()
+    (folder / "evt3.bin").unlink()
+    assert write(evlift.predict(mask_run, folder, duration_us=50_000), out)
+
+
 def test_masks_in_every_kind_of_file(mask_run, tmp_path):
     import pyarrow.parquet
 

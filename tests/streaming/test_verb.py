@@ -96,6 +96,12 @@ def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
     assert sum(row["events"] for row in rows) == 4000
 
 
+def test_closed_standard_input_is_said_so(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["predict", str(run), "-"]) == 2
+    assert "but it is closed" in capsys.readouterr().err
+
+
 def test_a_reader_that_leaves_ends_it_quietly(run, tmp_path, monkeypatch, capfd):
     path = written(tmp_path, events())
     source, sink = os.pipe()

@@ -167,12 +167,13 @@ def test_get_is_the_only_method(viewer, method):
     "path",
     ["/../pyproject.toml", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd",
      "//etc/passwd", "/viewer.js/../server.py", "/server.py", "/viewer.css%00.js", "/a.npz", "/api", "/api/frame/",
-     "\\..\\etc", "http://evil.example/", "/page.html"],
+     "\\..\\etc", "http://evil.example/", "http://[evil/", "*", "/page.html"],
 )  # fmt: skip
-def test_no_address_leads_to_a_file(viewer, path):
+def test_no_address_leads_to_a_file(viewer, path, capfd):
     status, body, _ = ask(viewer, path)
     assert status == 404
     assert b"root:" not in body
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_it_listens_on_loopback_alone(viewer):

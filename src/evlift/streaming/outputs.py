@@ -215,7 +215,7 @@ class MaskFolder(Output):
 
     @classmethod
     def check(cls, path: Path, predictions: Predictions) -> None:
-        """Labels have no pictures."""
+        """Labels have no pictures, and two recordings must not have the same ones."""
         if not predictions.segments:
             raise ConfigError(
                 f"Expected a run that gives masks for the folder '{path}', but this one gives labels. Name a file "
@@ -223,6 +223,13 @@ class MaskFolder(Output):
             )
         if path.exists() and not path.is_dir():
             raise ConfigError(f"Expected a folder for masks, but '{path}' is a file. Name another.")
+        named: dict[Path, str] = {}
+        for name in predictions.recordings:
+            if (other := named.setdefault(Path(name).with_suffix(""), name)) != name:
+                raise ConfigError(
+                    f"Expected recordings whose names differ in more than the extension, because masks are named "
+                    f"after them, but got '{other}' and '{name}'. Rename one."
+                )
 
     def __init__(self, path: Path, predictions: Predictions, *, all_probabilities: bool) -> None:
         super().__init__(path, predictions, all_probabilities=all_probabilities)

@@ -153,6 +153,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
     Attributes:
         summary: counts and times so far; complete at the end.
         endless: the source is a pipe or a growing file.
+        recordings: the names of all that are predicted on, in order.
     """
 
     def __init__(self, predictor: Any, sources: Sources, cut: Cut) -> None:
@@ -162,6 +163,7 @@ class Predictions(Iterator[Prediction | MaskPrediction]):
         self.classes: tuple[str, ...] = predictor.classes
         self.segments: bool = predictor.segments
         self.several = sources.folder
+        self.recordings = tuple(source.name for source in sources)
         self._predictor, self._sources = predictor, sources
         self._made: Generator[Any] = self._all()
 

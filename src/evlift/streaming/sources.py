@@ -91,6 +91,10 @@ def find_sources(source: AnySource, how: HowToRead) -> Sources:
         DataError: a folder without a recording.
     """
     if source == "-":
+        if sys.stdin is None:  # `<&-`, or a service without one
+            raise ConfigError(
+                "Expected a recording on standard input, but it is closed. Pipe one into it, or name a file."
+            )
         if sys.stdin.isatty():
             raise ConfigError("Expected a recording on standard input, but got a terminal. Pipe one into it.")
         return _stream("standard input", PipeBytes(sys.stdin.buffer), how)

@@ -38,7 +38,9 @@ EXAMPLE = "evlift predict runs/a recording.raw --duration-ms 100 --out labels.js
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     parser.add_argument(
-        "folder", metavar="RUN", help="folder of a finished run, or an exported .onnx, .pt2 or .nir"
+        "folder",
+        metavar="RUN",
+        help="folder of a finished run, the name of shipped weights, or an exported .onnx, .pt2 or .nir",
     )
     parser.add_argument(
         "recording", help="a file in any readable format, a folder of them, or - for standard input"

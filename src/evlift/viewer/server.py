@@ -232,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.FORBIDDEN, "Expected a request of the viewer's own page.")
 
     def _found(self) -> tuple[bytes, str]:
+        if not self.path.startswith("/"):  # also what names another host, which `urlsplit` may not even parse
+            raise _Refused(HTTPStatus.NOT_FOUND, "Expected an address of this server.")
         parts = urlsplit(self.path)
         if parts.scheme or parts.netloc:
             raise _Refused(HTTPStatus.NOT_FOUND, "Expected an address of this server.")
