@@ -96,6 +96,21 @@ def test_ctrl_c_ends_a_pipe_with_whole_files(run, tmp_path):
     assert sum(row["events"] for row in rows) == 4000
 
 
+def test_a_followed_file_that_is_cut_leaves_what_was_predicted(run, tmp_path):
+    path, out = written(tmp_path, events()), tmp_path / "labels.jsonl"
+    command = [sys.executable, "-m", "evlift", "predict", str(run), str(path), "--follow", "--json"]
+    process = subprocess.Popen(
+        [*command, "--duration-ms", "20", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    first = process.stdout.readline()
+    os.truncate(path, 20)
+    rest, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert b"but it was cut from" in said
+    assert out.read_bytes() == first + rest
+    assert first.startswith(b'{"recording"')
+
+
 def test_closed_standard_input_is_said_so(run, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["predict", str(run), "-"]) == 2

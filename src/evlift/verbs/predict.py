@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from evlift.errors import DataError
+from evlift.errors import DataError, EvliftError, FormatError
 from evlift.verbs.common import (
     add_fit,
     count,
@@ -29,6 +29,7 @@ from evlift.wording import counted
 
 if TYPE_CHECKING:
     from evlift.streaming import MaskPrediction, Prediction, Predictions
+    from evlift.streaming.outputs import Output
     from evlift.streaming.summary import Summary
 
 TEXT = "Label recordings, or segment them: files, folders, pipes and files that are still being written."
@@ -130,11 +131,26 @@ def run(options: argparse.Namespace) -> None:
         _first_interrupt_ends(found),
         _printer(options, found) as say,
     ):
+        broken = _write_all(found, outputs, say)
+    _report(found.summary, options)
+    if broken is not None:
+        raise broken
+
+
+def _write_all(
+    found: Predictions, outputs: list[Output], say: Callable[[Prediction | MaskPrediction], None]
+) -> EvliftError | None:
+    """Write and say every prediction; the error that broke an endless source off, whose windows cannot be had again."""
+    try:
         for prediction in found:
             for output in outputs:
                 output.write(prediction)
             say(prediction)
-    _report(found.summary, options)
+    except (DataError, FormatError) as error:
+        if not found.endless or not found.summary.windows:
+            raise
+        return error
+    return None
 
 
 def _report(summary: Summary, options: argparse.Namespace) -> None:
