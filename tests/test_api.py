@@ -85,7 +85,10 @@ PHYSICS = {"name": "evdistill", "generation": "physics", "generator_width": 2, "
             {"model": {"name": "reconstruct-then-run"}, "method": {"name": "reconstruct-then-run"}},
             "input.encoding='saccade' for reconstruct-then-run",
         ),
-        ({"model": CONVNET, "method": {"name": "evdistill", "mutual": 1.0}}, "Expected data with aligned frames for EvDistill"),
+        (
+            {"model": CONVNET, "method": {"name": "evdistill", "mutual": 1.0}},
+            "Expected data with aligned frames for EvDistill",
+        ),
         (
             {"model": CONVNET, "method": {"name": "plain-kd"}, "input": {"crop_to_events": True}},
             "input.crop_to_events to be false for PlainKD",

@@ -153,5 +153,7 @@ def test_fitted_saccades_look_like_the_real_recordings(data_root: Path) -> None:
 
 @pytest.mark.parametrize("margin", [-1, 17, 40])
 def test_a_margin_leaves_room_for_the_picture(margin: int) -> None:
-    with pytest.raises(ConfigError, match=rf"margin that leaves room .* but got {margin} pixels on each side"):
+    with pytest.raises(
+        ConfigError, match=rf"margin that leaves room .* but got {margin} pixels on each side"
+    ):
         Saccades(margin=margin)
