@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a forked process waits for ever for threads that its parent had
+
 from evlift import api, assembly
 from evlift.config import parse_recipe
 
@@ -269,7 +271,7 @@ def older_or_new(out: Path) -> None:
 
 # Another verb that writes files joins by a line: its command, its check, its digest.
 WORKS = {
-    "train": Work(training, check_run, digest_run, step_of, share=0.5, near=0.0),
+    "train": Work(training, check_run, digest_run, step_of, near=0.0),
     "convert": Work(converting, check_recordings, digest_recordings, sweeps=False),
     "export": Work(exporting, older_or_new, digest_answers, prepare=older_export, sweeps=False, near=0.75),
 }
