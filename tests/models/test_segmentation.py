@@ -109,14 +109,14 @@ def test_a_square_is_found(name: str) -> None:
     assert float((found == mask).float().mean()) > 0.95
 
 
-def test_spiking_logits_are_the_head_on_spikes() -> None:
-    net = build("spiking-unet", neuron="if", threshold=0.1)
-    out = net(torch.rand(CLIP), taps=True)
+def test_spiking_logits_are_the_head_on_potentials() -> None:
+    net = build("spiking-unet", neuron="if", threshold=0.1).eval()
+    x = torch.rand(CLIP)
+    out = net(x, taps=True)
     assert set(out.spikes.unique().tolist()) == {0.0, 1.0}
-    head = net.heads["event"]
     for t in range(3):
-        wanted = enlarged(head(out.spikes[:, t]), (37, 50))
-        torch.testing.assert_close(out.logits[:, t], wanted)
+        potential = net(x[:, : t + 1]).state[-1]  # of the last neurons, after as many steps
+        torch.testing.assert_close(out.logits[:, t], enlarged(net.heads["event"](potential), (37, 50)))
 
 
 def test_spiking_halves_are_the_whole_and_routes_agree() -> None:

@@ -227,11 +227,13 @@ class SpikingUNet(SpikingNet):
     """The layers of :class:`UNet` with LIF neurons (decided here).
 
     The skips are currents, added up to the level of stride 2, where neurons fire again: behind the first layer, spikes
-    alone enter a convolution. The head does not spike: its currents are the logits, their mean over T the prediction.
+    alone enter a convolution. The head does not spike: it reads the potentials of the last neurons, its currents are
+    the logits, and their mean over T is the prediction. A head on their spikes does not leave the plateau where every
+    pixel is background: a few spikes at half resolution say too little of thin strokes (measured on digit-masks).
     """
 
     default_size = (64, 64)
-    analogue = ("down.0.conv",)
+    analogue = ("down.0.conv", "heads.event", "heads.image")
     task = "segmentation"
 
     def build(self) -> int:
@@ -262,11 +264,11 @@ class SpikingUNet(SpikingNet):
             currents = lateral.norm.over_time(self.over_time(lateral.conv, spikes))
             way = [climbed(*pair) for pair in zip(way, currents, strict=True)]
         trace = self.fuse.run(self, run.fire(self.gather, way).spikes, run)
-        run.features = run.spikes = trace.spikes
+        run.features, run.spikes = trace.potentials, trace.spikes
         run.potentials = [v.mean((2, 3)) for v in trace.potentials]  # [B, F, h, w] → [B, F]
 
     def read(self, head: nn.Module, features: Sequence[Tensor]) -> Tensor:
-        """T tensors of spikes [B, F, h, w] → logits [B, T, K, H, W]."""
+        """T tensors of potentials [B, F, h, w] → logits [B, T, K, H, W]."""
         return torch.stack(
             [enlarged(coarse, self.input_size) for coarse in self.over_time(head, features)], 1
         )
