@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import evlift
 from evlift.api import split_batches
@@ -128,6 +129,19 @@ def test_a_network_that_reads_pictures_is_judged_on_pictures_alone(picture_run, 
         evlift.evaluate(picture_run, split="source_val", adapt=True)
     with pytest.raises(ConfigError, match=r"reads events, but .* reads pictures"):
         next(evlift.predict(picture_run, tmp_path / "a.npz"))
+
+
+def test_a_network_that_reads_pictures_is_judged_on_aligned_frames_where_there_are_any(tmp_path):
+    scenes = {"data": {"name": "simulated-digit-masks", "recordings": 40}, "input": {"size": [34, 34]}}
+    model, method = {"name": "unet", "width": 0.1}, {"name": "image-model"}
+    folder = evlift.train(tiny(model=model, method=method, train={"steps": 2}, **scenes), tmp_path).folder
+    trained = open_run(folder)
+    feeder = evaluation_feeder(trained, create_task(trained.recipe))
+    frames = next(split_batches(trained, feeder, "val"))
+    window = next(feeder.evaluation("val"))
+    assert torch.equal(frames.image[:, 0], window.frame)
+    assert torch.equal(frames.image_target, window.event_target)
+    assert evlift.evaluate(folder).names == window.names
 
 
 def test_a_split_without_recordings_judges_nothing_and_says_what_does(run):

@@ -95,7 +95,8 @@ def evaluate(
 
     Args:
         folder: the run.
-        split: val or test; test is for tables that are final. A network that reads pictures is judged on source_val.
+        split: val or test; test is for tables that are final. A network that reads pictures is judged on source_val, or
+            on the frames aligned with the windows of val and test where there are any.
         window: full, saccade or first300; default: the one it was trained on.
         adapt: replace batch statistics by those of the unlabelled training recordings first.
 
@@ -125,21 +126,25 @@ def split_batches(
     """What a split holds of the kind that the network reads.
 
     Raises:
-        ConfigError: recordings for a network that reads pictures, or a split without labelled recordings.
+        ConfigError: recordings without frames for a network that reads pictures, or a split without labelled ones.
     """
-    of_pictures = reads_pictures(trained.recipe)
-    if of_pictures and split != "source_val":
-        raise ConfigError(
-            f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}'. Give "
-            "--split source_val."
-        )
     if not len(getattr(feeder.task, split, "?")):  # the feeder names an unknown split
         raise ConfigError(
             f"Expected {split} of {trained.run.folder} to hold labelled recordings, but it is empty. Give "
             "another one, such as --split source_val, of held-out pictures."
         )
     batches = feeder.evaluation(split, window=window, batch_size=batch_size)
-    return (batch.of_pictures() for batch in batches) if of_pictures else batches
+    return _pictures_of(batches, trained, split) if reads_pictures(trained.recipe) else batches
+
+
+def _pictures_of(batches: Iterator[Batch], trained: Trained, split: str) -> Iterator[Batch]:
+    for batch in batches:
+        if batch.picture is None and batch.frame is None:
+            raise ConfigError(
+                f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}', "
+                "whose recordings have no aligned frames. Give --split source_val."
+            )
+        yield batch.of_pictures()
 
 
 def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -> Cost:

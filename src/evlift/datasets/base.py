@@ -47,7 +47,9 @@ class Batch:
         return replace(self, **moved)
 
     def of_pictures(self) -> Batch:
-        """The pictures alone as sequences of one step [B, 1, P, H, W], for networks that read pictures."""
-        if self.picture is None:
-            raise DataError("Expected a batch with pictures, but got none.")
-        return Batch(image=self.picture.unsqueeze(1), image_target=self.image_target, names=self.names)
+        """The pictures alone, or the frames aligned with windows, as sequences of one step [B, 1, P, H, W]."""
+        if self.picture is not None:
+            return Batch(image=self.picture.unsqueeze(1), image_target=self.image_target, names=self.names)
+        if self.frame is None:
+            raise DataError("Expected a batch with pictures or aligned frames, but got neither.")
+        return Batch(image=self.frame.unsqueeze(1), image_target=self.event_target, names=self.names)

@@ -33,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         choices=["val", "test", "source_val"],
-        help="of the run's own data; test is for final tables, source_val for runs that read pictures (default: val)",
+        help="of the run's own data; test is for final tables, source_val for runs that read pictures where no frames "
+        "are aligned (default: val)",
     )
     parser.add_argument(
         "--window",
