@@ -35,6 +35,16 @@ def test_distributions_are_matched_in_several_ways(kind, part):
     assert ("da" in late.parts, "output_critic" in late.parts) == (kind != "off", part)
 
 
+def test_easy_locations_can_be_left_to_the_hard_ones():
+    every, hard = (step(evdistill("unet", tet=False, ohem=ohem)) for ohem in (0.0, 0.3))
+    assert hard.parts["task"] > every.parts["task"] > 0
+    for refused in ({"ohem": 1.5}, {"ohem": -0.1}):
+        with pytest.raises(ConfigError, match=r"`ohem` in \[0, 1\]"):
+            evdistill("unet", **refused)
+    with pytest.raises(ConfigError, match="for recognition 0, but got 0.7"):
+        evdistill(ohem=0.7)
+
+
 def test_the_teacher_has_to_be_sure_of_crafted_pictures():
     """A fresh teacher is sure of nothing: at a high threshold P2 says nothing, and its gradient is finite."""
     for threshold, expected in ((0.2, {"S", "G_E", "G_I"}), (0.99, {"S", "G_E"})):

@@ -10,32 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from evlift.errors import ConfigError
-from evlift.losses.adversarial import gradient_penalty, wgan_critic_loss, wgan_generator_loss
 from evlift.losses.alignment import scale_gradient
 from evlift.losses.distill import (
     activity_mask,
     affinity_loss,
-    class_distribution_loss,
     confidence_weight,
     consistency_loss,
     kd_loss,
     mutual_loss,
 )
+from evlift.losses.task import ohem_loss
 from evlift.methods.answer_mixup import answer_mixup
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.kt import check_weight
+from evlift.methods.matching import Matching, match, matching_kind, output_critic
 from evlift.methods.self_training import AveragedTeacher, distil_own
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen
 from evlift.models.modes import evaluating
-from evlift.models.reconstruction import ScoreCritic, VectorCritic, check_counts
+from evlift.models.reconstruction import check_counts
 
 if TYPE_CHECKING:
     from evlift.datasets.base import Batch
 
-Matching = Literal["scores", "classes", "features", "off"]
 Nodes = Literal["locations", "samples"]
-PENALTY = 10.0
 
 
 @METHODS.register("evdistill")
@@ -68,6 +66,8 @@ class EvDistill(TaughtMethod):
         generation: pictures become events ``learned``, by ``physics`` (the simulator), or ``mixed``.
         bmr: generators at all; without them P1 has simulated events and P2 does not exist.
         task: weight of the label loss on crafted events.
+        ohem: a segmentation learns only from locations whose true class has at most this probability, the hardest
+            sixteenth of them at least; 0 counts all alike.
         kd: weight of the logit distillation on both pairs.
         temperature: of the distillation; default 4 for recognition, 1 for segmentation.
         ag: weight of the affinity graph.
@@ -119,6 +119,7 @@ class EvDistill(TaughtMethod):
         generation: Generation = "learned",
         bmr: bool = True,
         task: float = 10.0,
+        ohem: float = 0.0,
         kd: float = 20.0,
         temperature: float | None = None,
         ag: float = 0.1,
@@ -161,8 +162,9 @@ class EvDistill(TaughtMethod):
         self.temperature = self.chosen_temperature(temperature)
         self.steps, self.nodes, self.affinity = steps, nodes, affinity
         self.kd_to_generator = check_weight("kd_to_generator", kd_to_generator)
-        self.confidence, self.active_only = confidence, active_only
-        self.matching, self.matching_start = self._matching(matching), matching_start
+        self.confidence, self.active_only, self.ohem = confidence, active_only, ohem
+        kind = matching_kind(matching, self.segments)
+        self.matching, self.matching_start = kind if da else "off", matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
         self.mixup = answer_mixup(mixup, r_m, averaged_threshold)
         self._check(bmr, generation, reconstruction_share)
@@ -186,19 +188,9 @@ class EvDistill(TaughtMethod):
             if bmr
             else None
         )
-        self.output_critic = self._output_critic(2 * generator_width)
+        self.output_critic = output_critic(self.matching, self.student, 2 * generator_width)
         self.average = AveragedTeacher(student, 0.99) if averaged else None
         self.frame_student = deepcopy(self.teacher).requires_grad_() if mutual else None
-
-    def _matching(self, wanted: Matching | None) -> Matching:
-        kind = wanted or ("scores" if self.segments else "classes")
-        if kind not in ("scores", "classes", "features", "off"):
-            raise ConfigError(f"Expected `matching` scores, classes, features or off, but got '{kind}'.")
-        if kind == "scores" and not self.segments:
-            raise ConfigError(
-                "Expected matching='classes' or 'features' for recognition, which has no score maps, but got 'scores'."
-            )
-        return kind if self.weights["da"] else "off"
 
     def _check(self, bmr: bool, generation: str, reconstruction_share: float) -> None:
         if not 0 <= reconstruction_share < 1:
@@ -212,6 +204,10 @@ class EvDistill(TaughtMethod):
                 raise ConfigError(f"Expected `{name}` in [0, 1), but got {getattr(self, name)}.")
         if self.mixup is not None:
             self.mixup.check(self.steps, self.weights["averaged"], self.segments)
+        if not 0 <= self.ohem <= 1 or (self.ohem and not self.segments):
+            raise ConfigError(
+                f"Expected `ohem` in [0, 1], for recognition 0, but got {self.ohem}. The released value is 0.7."
+            )
         if self.active_only and not self.segments:
             raise ConfigError(
                 "Expected active_only=False for recognition, which has no pixels to choose from."
@@ -226,13 +222,6 @@ class EvDistill(TaughtMethod):
             self._graphs(answer, self.look())
         if self.matching == "features":
             feature_map(answer)
-
-    def _output_critic(self, width: int) -> nn.Module | None:
-        if self.matching == "scores":
-            return ScoreCritic(self.student.classes, width=width)
-        if self.matching == "features":
-            return VectorCritic(self.student.features)
-        return None
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -322,10 +311,12 @@ class EvDistill(TaughtMethod):
         """P1: S(ê) learns the label and T(x)."""
         (target,) = self.require(batch, "image_target")
         kd = kd_loss(answer.logits.mean(1), seen.logits, temperature=self.temperature)
-        parts = {
-            "task": self.weights["task"] * self.label_loss(answer.logits, target),
-            "kd": self.weights["kd"] * kd,
-        }
+        label = (
+            ohem_loss(answer.logits, target, threshold=self.ohem)
+            if self.ohem
+            else self.label_loss(answer.logits, target)
+        )
+        parts = {"task": self.weights["task"] * label, "kd": self.weights["kd"] * kd}
         if self.weights["ag"]:
             parts["ag"] = self.weights["ag"] * self._graphs(answer, seen)
         return parts
@@ -377,21 +368,8 @@ class EvDistill(TaughtMethod):
         """DA: the distributions of both modalities' predictions."""
         if self.matching == "off" or progress.fraction < self.matching_start:
             return {}
-        weight = self.weights["da"]
-        if self.matching == "classes":
-            return {"da": weight * class_distribution_loss(on_real.logits.mean(1), seen.logits)}
-        if (critic := self.output_critic) is None:
-            return {}
-        if self.matching == "scores":
-            real, fake = seen.logits.softmax(1), on_real.logits.mean(1).float().softmax(1)
-        else:
-            real, fake = (feature_map(out).mean((2, 3)) for out in (on_crafted, on_real))
-            real = real.detach()
-        with frozen(critic):
-            student = wgan_generator_loss(critic(fake))
-        fake = fake.detach()
-        judged = wgan_critic_loss(critic(real), critic(fake)) + PENALTY * gradient_penalty(critic, real, fake)
-        return {"da": weight * student, "output_critic": judged}
+        parts = match(self.matching, self.output_critic, seen.logits, on_crafted, on_real)
+        return parts | {"da": self.weights["da"] * parts["da"]}
 
     def after_update(self, progress: Progress) -> None:
         """Move the averaged student."""
