@@ -37,7 +37,10 @@ def page(name: str, records: Path) -> str:
     active = {entry.row.name for job in jobs if job.done for entry in job.entries}
     idle = [row.name for row in suite.rows if row.name not in active]
     said += [f"Not run at all: {', '.join(idle)}."] if idle else []
-    parts = [f"# {suite.title}", f"`{command}` goes on from these runs; `python benchmarks/tables.py` wrote the page."]
+    parts = [
+        f"# {suite.title}",
+        f"`{command}` goes on from these runs; `python benchmarks/tables.py` wrote the page.",
+    ]
     parts += [table.markdown() for table in shown if table.rows]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in said)]) + "\n"
 

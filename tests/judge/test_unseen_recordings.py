@@ -239,3 +239,14 @@ def test_sensors_in_tables_are_height_by_width(tmp_path):
 
     write_csv(tmp_path / "a.csv", [{"sensor_size": (260, 346), "interval": (0.1, 0.2)}])
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == "260x346,0.1 0.2"
+
+
+def test_a_class_without_recordings_is_said_to_be_unjudged(capsys: pytest.CaptureFixture[str]) -> None:
+    from evlift.engine.evaluate import Evaluation
+    from evlift.verbs.evaluate import print_classes
+
+    logits = np.eye(3, dtype=np.float32)[[0, 1]][:, None]
+    print_classes(Evaluation(logits, np.array([0, 1]), ("a", "b")), ("zero", "one", "two"))
+    said = capsys.readouterr().out
+    assert "none judged" in said
+    assert "nan" not in said

@@ -41,7 +41,7 @@ def test_easy_locations_can_be_left_to_the_hard_ones():
     for refused in ({"ohem": 1.5}, {"ohem": -0.1}):
         with pytest.raises(ConfigError, match=r"`ohem` in \[0, 1\]"):
             evdistill("unet", **refused)
-    with pytest.raises(ConfigError, match="for recognition 0, but got 0.7"):
+    with pytest.raises(ConfigError, match=r"for recognition 0, but got 0\.7"):
         evdistill(ohem=0.7)
 
 

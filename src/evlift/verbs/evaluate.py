@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError
@@ -176,7 +177,8 @@ def print_evaluation(
 def print_classes(evaluation: Evaluation | SegmentationEvaluation, classes: tuple[str, ...]) -> None:
     """The tables per class and per time step."""
     shares = [
-        (name, f"{value:.3f}") for name, value in zip(classes, evaluation.metrics.per_class, strict=True)
+        (name, "none judged" if math.isnan(value) else f"{value:.3f}")
+        for name, value in zip(classes, evaluation.metrics.per_class, strict=True)
     ]
     measured = "IoU" if evaluation.metric == "mIoU" else "recall"
     print_table("per class", ("class", measured), shares)
