@@ -2,8 +2,8 @@
 
     python benchmarks/tables.py [--records results] [--out docs/tables] [SUITE ...]
 
-SUITE.md has what `evlift bench SUITE --table-only --records results` prints, without rows that have no run at all, which
-are named below the tables instead.
+SUITE.md has what `evlift bench SUITE --table-only --records results` prints, with the tables of test where it was read,
+and without rows that have no run at all, which are named below the tables instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def page(name: str, records: Path) -> str:
     kept = Records(records, name)
     jobs = plan(suite, Path("runs") / "bench" / name, records=kept)
     results = Results.read(suite, jobs, list(kept.sessions.values()))
-    shown = [trimmed(table) for table in tables(results)]
+    read = any(key.startswith("test/") for run in results.found.values() for key in run["judged"])
+    judged = [replace(job, test=True) for job in jobs] if read else jobs
+    shown = [trimmed(table) for table in tables(replace(results, jobs=judged))]
     said = [line for line in summary(results) if not line.startswith("Not run")]
     active = {entry.row.name for job in jobs if job.done for entry in job.entries}
     idle = [row.name for row in suite.rows if row.name not in active]
