@@ -1,14 +1,17 @@
 """Write the full tables of the documentation from the records of runs.
 
-    python benchmarks/tables.py [--records results] [--out docs/tables] [SUITE ...]
+    python benchmarks/tables.py [--records results] [--docs docs] [SUITE ...]
 
 SUITE.md has what `evlift bench SUITE --table-only --records results` prints, with the tables of test where it was read,
-and without rows that have no run at all, which are named below the tables instead.
+and without rows that have no run at all, which are named below the tables instead. Other pages may show one of them,
+between the lines `<!-- table SUITE: START OF ITS TITLE -->` and `<!-- end -->`: it is kept up to date, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +25,18 @@ from evlift.bench.tables import NOT_PLANNED, NOT_RUN, Table, summary, tables
 BUDGETS = {"objects20": "steps=100"}  # of the records, where it is not the suite's own
 
 
-def page(name: str, records: Path) -> str:
-    """The tables of a suite and how they came about, as Markdown."""
+SHOWN = re.compile(r"(<!-- table (\S+): (.+?) -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+
+
+def pages_of(name: str, records: Path) -> tuple[str, dict[str, str]]:
+    """All tables of a suite and how they came about as a page of Markdown, and each table alone by its title."""
     suite = load_suite(name)
     command = f"evlift bench {name} --records results"
     if name in BUDGETS:
         suite = replace(suite, budget=Budget.parse(BUDGETS[name]))
         command += f" --budget {BUDGETS[name]}"
     kept = Records(records, name)
-    jobs = plan(suite, Path("runs") / "bench" / name, records=kept)
+    jobs = plan(suite, records / "no folder of runs", records=kept)
     results = Results.read(suite, jobs, list(kept.sessions.values()))
     read = any(key.startswith("test/") for run in results.found.values() for key in run["judged"])
     judged = [replace(job, test=True) for job in jobs] if read else jobs
@@ -44,7 +50,8 @@ def page(name: str, records: Path) -> str:
         f"`{command}` goes on from these runs; `python benchmarks/tables.py` wrote the page.",
     ]
     parts += [table.markdown() for table in shown if table.rows]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in said)]) + "\n"
+    alone = {table.title: table.markdown().partition("\n\n")[2] for table in shown}
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in said)]) + "\n", alone
 
 
 def trimmed(table: Table) -> Table:
@@ -60,12 +67,33 @@ def main() -> None:
     )
     parser.add_argument("suites", nargs="*", help="default: all that have records")
     parser.add_argument("--records", type=Path, default=Path("results"))
-    parser.add_argument("--out", type=Path, default=Path("docs/tables"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.suites or sorted(path.stem for path in options.records.glob("*.jsonl")):
-        (options.out / f"{name}.md").write_text(page(name, options.records))
-        print(options.out / f"{name}.md")
+    for path, text in written(options.docs, options.records, options.suites).items():
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            print(path)
+
+
+def written(docs: Path, records: Path, suites: Sequence[str] = ()) -> dict[Path, str]:
+    """What each page that shows records should say."""
+    names = suites or sorted(path.stem for path in records.glob("*.jsonl"))
+    pages = {name: pages_of(name, records) for name in names}
+    alone = {name: tables for name, (_, tables) in pages.items()}
+    texts = {docs / "tables" / f"{name}.md": text for name, (text, _) in pages.items()}
+    for path in sorted(docs.glob("*.md")):
+        texts[path] = SHOWN.sub(lambda match: updated(match, alone), path.read_text())
+    return texts
+
+
+def updated(match: re.Match[str], found: dict[str, dict[str, str]]) -> str:
+    """What stands between two marks, with its table of now."""
+    before, name, start, after = match.groups()
+    if name not in found:
+        return match.group()
+    (table,) = (text for title, text in found[name].items() if title.startswith(start))
+    return f"{before}{table}{after}"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from evlift.models import MODELS, create_model
 from evlift.models.neurons import SURROGATES
 from evlift.representations import REPRESENTATIONS
 from evlift.simulate import MOTIONS, Saccades
+from helpers import benchmark
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -312,8 +313,15 @@ def test_pages_name_no_place_outside_of_the_project(page):
 
 def test_every_page_is_in_the_navigation():
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
-    named = set(re.findall(r"[\w-]+\.md", json.dumps(config["nav"])))
-    assert named == {page.name for page in DOCS.glob("*.md")}
+    named = set(re.findall(r"[\w/-]+\.md", json.dumps(config["nav"])))
+    assert named == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+def test_tables_of_results_are_those_of_the_records():
+    pages = benchmark("tables").written(DOCS, ROOT / "results")
+    assert {page.parent.name for page in pages} == {"docs", "tables"}
+    stale = [page.name for page, text in pages.items() if page.read_text("utf-8") != text]
+    assert stale == [], "python benchmarks/tables.py writes them anew"
 
 
 def test_the_citation_file_is_whole():
