@@ -25,7 +25,7 @@ from evlift.bench.tables import NOT_PLANNED, NOT_RUN, Table, summary, tables
 BUDGETS = {"objects20": "steps=100"}  # of the records, where it is not the suite's own
 
 
-SHOWN = re.compile(r"(<!-- table (\S+): (.+?) -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+SHOWN = re.compile(r"(<!-- table (\S+): ([^\n]+?) -->\n)((?:(?!<!--).)*)(<!-- end -->)", re.DOTALL)
 
 
 def pages_of(name: str, records: Path) -> tuple[str, dict[str, str]]:
@@ -39,10 +39,11 @@ def pages_of(name: str, records: Path) -> tuple[str, dict[str, str]]:
     jobs = plan(suite, records / "no folder of runs", records=kept)
     results = Results.read(suite, jobs, list(kept.sessions.values()))
     read = any(key.startswith("test/") for run in results.found.values() for key in run["judged"])
-    judged = [replace(job, test=True) for job in jobs] if read else jobs
+    asked = read and all(judge.split == "val" for judge in suite.judges)
+    judged = [replace(job, test=True) for job in jobs] if asked else jobs
     shown = [trimmed(table) for table in tables(replace(results, jobs=judged))]
     said = [line for line in summary(results) if not line.startswith("Not run")]
-    active = {entry.row.name for job in jobs if job.done for entry in job.entries}
+    active = {entry.row.name for job in jobs if job.folder.name in results.found for entry in job.entries}
     idle = [row.name for row in suite.rows if row.name not in active]
     said += [f"Not run at all: {', '.join(idle)}."] if idle else []
     parts = [
@@ -70,9 +71,9 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     options = parser.parse_args()
     for path, text in written(options.docs, options.records, options.suites).items():
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text("utf-8") != text:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, "utf-8")
             print(path)
 
 
@@ -80,20 +81,22 @@ def written(docs: Path, records: Path, suites: Sequence[str] = ()) -> dict[Path,
     """What each page that shows records should say."""
     names = suites or sorted(path.stem for path in records.glob("*.jsonl"))
     pages = {name: pages_of(name, records) for name in names}
-    alone = {name: tables for name, (_, tables) in pages.items()}
+    alone = {name: shown for name, (_, shown) in pages.items()}
     texts = {docs / "tables" / f"{name}.md": text for name, (text, _) in pages.items()}
     for path in sorted(docs.glob("*.md")):
-        texts[path] = SHOWN.sub(lambda match: updated(match, alone), path.read_text())
+        texts[path] = SHOWN.sub(lambda match: updated(match, alone), path.read_text("utf-8"))
     return texts
 
 
 def updated(match: re.Match[str], found: dict[str, dict[str, str]]) -> str:
-    """What stands between two marks, with its table of now."""
-    before, name, start, after = match.groups()
+    """What stands between two marks, with its table of now; as it is for a suite that is not written."""
+    before, name, start, _, after = match.groups()
     if name not in found:
         return match.group()
-    (table,) = (text for title, text in found[name].items() if title.startswith(start))
-    return f"{before}{table}{after}"
+    fitting = [text for title, text in found[name].items() if title.startswith(start)]
+    if len(fitting) != 1:
+        raise SystemExit(f"Expected one table of {name} to begin with '{start}', among {list(found[name])}.")
+    return f"{before}\n{fitting[0]}\n\n{after}"
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def evaluate(
 
     Raises:
         DataError: no such run.
-        ConfigError: `adapt` for a network without batch normalisation, or recordings for one that reads pictures.
+        ConfigError: `adapt` for a network without batch normalisation or one that reads pictures, or for such a network
+            windows without frames.
     """
     from evlift.engine.evaluate import adapt_statistics, run_network
 
@@ -142,7 +143,7 @@ def _pictures_of(batches: Iterator[Batch], trained: Trained, split: str) -> Iter
         if batch.picture is None and batch.frame is None:
             raise ConfigError(
                 f"Expected the split source_val for {trained.run.folder}, which reads pictures, but got '{split}', "
-                "whose recordings have no aligned frames. Give --split source_val."
+                "whose windows do not all have aligned frames. Give --split source_val."
             )
         yield batch.of_pictures()
 
@@ -150,7 +151,7 @@ def _pictures_of(batches: Iterator[Batch], trained: Trained, split: str) -> Iter
 def cost(folder: str | Path, *, split: str = "val", window: str | None = None) -> Cost:
     """What one clip costs the network of a finished run: MACs, synaptic operations, firing rates.
 
-    Measured on the first 32 recordings of the split, or pictures of source_val.
+    Measured on the first 32 recordings of the split, or pictures where it reads pictures.
     """
     from evlift.models.cost import measure_cost
 

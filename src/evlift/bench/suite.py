@@ -59,7 +59,8 @@ class Row:
         adapt: judged once more, as a line of its own, with batch statistics adapted to the unlabelled recordings.
         ignores: fields that change nothing for it, such as data.unlabelled where no recording is learned from; what a
             cell says of them is dropped, so that its runs are shared among cells.
-        split: it is judged on, in place of the judges'; source_val for networks that read pictures.
+        split: it is judged on, in place of the judges'; source_val for networks that read pictures where no frames are
+            aligned with windows.
         trials: settings that were tried to choose its hyper-parameters, as by `evlift tune`.
     """
 

@@ -47,7 +47,11 @@ class Batch:
         return replace(self, **moved)
 
     def of_pictures(self) -> Batch:
-        """The pictures alone, or the frames aligned with windows, as sequences of one step [B, 1, P, H, W]."""
+        """The pictures alone, or the frames aligned with windows, as sequences of one step [B, 1, P, H, W].
+
+        Raises:
+            DataError: the batch has neither.
+        """
         if self.picture is not None:
             return Batch(image=self.picture.unsqueeze(1), image_target=self.image_target, names=self.names)
         if self.frame is None:

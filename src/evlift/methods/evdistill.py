@@ -24,7 +24,7 @@ from evlift.methods.answer_mixup import answer_mixup
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.kt import check_weight
-from evlift.methods.matching import Matching, match, matching_kind, output_critic
+from evlift.methods.matching import Matching, matching_kind, matching_losses, output_critic
 from evlift.methods.self_training import AveragedTeacher, distil_own
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen
 from evlift.models.modes import evaluating
@@ -66,8 +66,8 @@ class EvDistill(TaughtMethod):
         generation: pictures become events ``learned``, by ``physics`` (the simulator), or ``mixed``.
         bmr: generators at all; without them P1 has simulated events and P2 does not exist.
         task: weight of the label loss on crafted events.
-        ohem: a segmentation learns only from locations whose true class has at most this probability, the hardest
-            sixteenth of them at least; 0 counts all alike.
+        ohem: in the place of TET, the mean logits of a segmentation learn only from locations whose true class has at
+            most this probability, the hardest sixteenth of them at least; 0 counts all alike.
         kd: weight of the logit distillation on both pairs.
         temperature: of the distillation; default 4 for recognition, 1 for segmentation.
         ag: weight of the affinity graph.
@@ -368,7 +368,7 @@ class EvDistill(TaughtMethod):
         """DA: the distributions of both modalities' predictions."""
         if self.matching == "off" or progress.fraction < self.matching_start:
             return {}
-        parts = match(self.matching, self.output_critic, seen.logits, on_crafted, on_real)
+        parts = matching_losses(self.matching, self.output_critic, seen.logits, on_crafted, on_real)
         return parts | {"da": self.weights["da"] * parts["da"]}
 
     def after_update(self, progress: Progress) -> None:

@@ -41,16 +41,19 @@ def output_critic(kind: Matching, student: Any, width: int) -> nn.Module | None:
     return None
 
 
-def match(
+def matching_losses(
     kind: Matching, critic: nn.Module | None, seen: Tensor, on_crafted: Any, on_real: Any
 ) -> dict[str, Tensor]:
-    """Losses of the student ("da") and of its critic ("output_critic"), unweighted.
+    """Losses to match distributions, unweighted.
 
     Args:
-        kind: scores, classes or features.
+        kind: scores, classes or features, not off.
         critic: see :func:`output_critic`.
         seen: the teacher's logits for pictures, [B, K, ...].
         on_crafted, on_real: the student's answers to crafted and real events.
+
+    Returns:
+        "da" for the student, and "output_critic" where there is a critic.
 
     Source: WGAN-GP with a penalty of 10 on score maps: EvDistill (released configuration). Class distributions and
     features for recognition: decided here.

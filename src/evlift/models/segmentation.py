@@ -227,9 +227,9 @@ class SpikingUNet(SpikingNet):
     """The layers of :class:`UNet` with LIF neurons (decided here).
 
     The skips are currents, added up to the level of stride 2, where neurons fire again: behind the first layer, spikes
-    alone enter a convolution. The head does not spike: it reads the potentials of the last neurons, its currents are
-    the logits, and their mean over T is the prediction. A head on their spikes does not leave the plateau where every
-    pixel is background: a few spikes at half resolution say too little of thin strokes (measured on digit-masks).
+    alone enter a convolution. The head does not spike: it reads the potentials that the last neurons are left with
+    after a step, since a few spikes at half resolution say too little of thin strokes. Its currents are the logits,
+    their mean over T the prediction.
     """
 
     default_size = (64, 64)
