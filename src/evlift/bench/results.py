@@ -180,8 +180,8 @@ class Results:
 
     def splits(self, judge: Judge) -> list[str]:
         """Where a judge has judged: its own split, and test where that was asked for."""
-        asked = {one["split"] for job in self.jobs for one in job.content["judgements"]}
-        return [judge.split] + (["test"] if judge.split == "val" and "test" in asked else [])
+        asked = any(job.test for job in self.jobs)
+        return [judge.split] + (["test"] if judge.split == "val" and asked else [])
 
     def value(self, line: str, column: str, judge: str, split: str = "val") -> Value:
         """A cell of a table: `line` is a row's name, with " + adapted statistics" for its second line."""
