@@ -52,7 +52,7 @@ def test_aedat2_dvs128_layout_and_its_external_events(tmp_path: Path) -> None:
     records = [(5 << 8 | 3 << 1 | 1, 10), (1 << 15 | 7, 11), (127 << 8 | 127 << 1, 12)]
     events = read_events(aedat2(tmp_path / "a.aedat", "ch.unizh.ini.jaer.chip.retina.DVS128", records))
     assert events.sensor_size == (128, 128)
-    assert rows(events) == [(10, 3, 122, True), (12, 127, 0, False)]
+    assert rows(events) == [(10, 3, 122, False), (12, 127, 0, True)]  # a 0 is ON
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,16 @@ def test_real_aedat2_equals_its_records(data_root: Path) -> None:
     assert np.array_equal(events.t, t)
     assert np.array_equal(events.x, address >> 1 & 127)
     assert np.array_equal(events.y, 127 - (address >> 8 & 127))
-    assert np.array_equal(events.p, address & 1)
+    assert np.array_equal(events.p, 1 - (address & 1))
+
+
+def test_real_aedat2_is_a_published_array_of_poker_dvs(data_root: Path) -> None:
+    events = read_events(data_root / "recordings" / "aedat2_dvs128_poker.aedat")
+    published = np.load(data_root / "poker_dvs_train" / "cl" / "7.npy")
+    assert np.array_equal(events.t - events.t[0], published["t"])
+    assert np.array_equal(events.x, published["x"])
+    assert np.array_equal(127 - events.y, published["y"])  # its rows count from the bottom
+    assert np.array_equal(events.p, published["p"])
 
 
 def test_real_es_equals_faery(data_root: Path) -> None:

@@ -44,7 +44,8 @@ def aedat2(
 ) -> int:
     """Decode pairs of big-endian address and time [2n]; return the number of polarity events.
 
-    `layout` [7]: the bits that must be clear, shift and mask of x, shift and mask of y, shift of polarity, H.
+    `layout` [8]: the bits that must be clear, shift and mask of x, shift and mask of y, shift of polarity, its bit
+    for ON, H.
     """
     n = 0
     for i in range(0, len(words), 2):
@@ -54,8 +55,8 @@ def aedat2(
         t[n] = unwrap(swap(np.int64(words[i + 1])), state)
         x[n] = address >> layout[1] & layout[2]
         # rows count from the bottom; a row above the top wraps to a value no sensor has
-        y[n] = layout[6] - 1 - (address >> layout[3] & layout[4])
-        p[n] = address >> layout[5] & 1
+        y[n] = layout[7] - 1 - (address >> layout[3] & layout[4])
+        p[n] = (address >> layout[5] & 1) == layout[6]
         n += 1
     return n
 

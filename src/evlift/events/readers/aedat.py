@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 from evlift.errors import ConfigError, FormatError
 from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, RecordReader, SensorSize, Source
 
-# bits that must be clear, shift and mask of x, shift and mask of y, shift of polarity
+# bits that must be clear, shift and mask of x, shift and mask of y, shift of polarity, its bit for ON
 LAYOUTS = {
-    "dvs128": (0x8000, 1, 0x7F, 8, 0x7F, 0),  # bit 15: external event
-    "davis": (0x8000_0400, 12, 0x3FF, 22, 0x1FF, 11),  # bit 31: frame or IMU sample, bit 10: external event
+    "dvs128": (0x8000, 1, 0x7F, 8, 0x7F, 0, 0),  # bit 15: external event
+    "davis": (
+        0x8000_0400,
+        12,
+        0x3FF,
+        22,
+        0x1FF,
+        11,
+        1,
+    ),  # bit 31: frame or IMU sample, bit 10: external event
 }
 SIZES = {
     "dvs128": (128, 128),
@@ -76,9 +84,11 @@ class Aedat2Reader(RecordReader):
         >>> Aedat2Reader("recording.aedat", camera="davis346").sensor_size  # doctest: +SKIP
         (260, 346)
 
-    Rows count from the bottom in the file and from the top here; polarity 1 is ON. The camera is taken from
-    the header lines AEChip or HardwareInterface; without them it is a DVS128. A file of nothing but a header
-    is legal. Source: iniVation's description of the format (published).
+    Rows count from the bottom in the file and from the top here. A DVS128 writes 0 for ON, a DAVIS 1; True is ON
+    here. Columns are those of the address; jAER shows a DVS128's mirrored. The camera is taken from the header lines
+    AEChip or HardwareInterface; without them it is a DVS128. A file of nothing but a header is legal.
+    Source: iniVation's description of the format and AedatTools (published); the DVS128's polarity agrees with a
+    recording of POKER-DVS and its published array.
 
     Args:
         camera: "dvs128", "davis128", "davis208", "davis240", "davis346" or "davis640"; default: from the
