@@ -60,8 +60,8 @@ def build_network(recipe: Recipe, classes: int, *, inference: bool = False) -> n
         "steps": 1 if of_pictures else recipe.input.steps,
         "image_head": METHODS[recipe.method["name"]].image_head and not inference,  # type: ignore[attr-defined]
     }
-    if inference and "separate_bn" in known:
-        options["separate_bn"] = False
+    if inference:  # the run's own weights follow; published ones would be fetched for nothing
+        options |= {name: False for name in ("separate_bn", "pretrained") if name in known}
     options |= {name: value for name, value in filled.items() if name in known}
     with _by_field("model", recipe.model):
         return create_model(**options)

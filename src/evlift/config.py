@@ -43,8 +43,8 @@ class InputOptions:
     Args:
         steps: time steps T.
         size: height and width of the network's input.
-        window: the stretch of a recording that is read: full; saccade (one third of it, at random); first300 (the
-            first 300 events of a random third); mixed (one of these at random, evaluation reads the full window).
+        window: the stretch of a recording that is read: full; saccade (one third of it, at random); first300 (300
+            events from the start of a random third on); mixed (one of these at random; evaluation reads full windows).
         encoding: still pictures as sequences: constant (V of HSV copied to all steps; KT's released code) or saccade
             (set in motion through the event simulator; decided here).
         motion: path of the simulated motion: random3, nmnist, pan, shake, affine or varied.
@@ -126,7 +126,7 @@ class TrainOptions:
         steps: optimiser steps over all phases.
         batch_size: samples of each modality a step.
         optimizer: adamw or sgd (momentum 0.9, Nesterov).
-        lr: peak learning rate.
+        lr: peak learning rate; 0 moves nothing, whatever rate of its own a part has.
         weight_decay: decoupled for adamw.
         schedule: cosine (to `final_lr`), poly (power 0.9) or constant, after the warm-up.
         warmup: steps of linear warm-up in each phase.

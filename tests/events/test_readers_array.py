@@ -228,18 +228,31 @@ def test_broken_lines_are_counted_and_a_cut_line_is_dropped(tmp_path: Path) -> N
         st.integers(-(10**14), 10**14),
     ),
     shift=st.sampled_from([0, 3, 6]),
+    cut=st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
-def test_numbers_equal_decimal_arithmetic(number, shift: int) -> None:
-    from decimal import ROUND_HALF_UP, Decimal
+def test_numbers_equal_decimal_arithmetic(number, shift: int, cut: bool) -> None:
+    from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
     from evlift.kernels.text import parse_number
 
     written = format(Decimal(number), "f").encode()
-    value, end = parse_number(np.frombuffer(written, np.uint8), 0, len(written), shift)
+    value, end = parse_number(np.frombuffer(written, np.uint8), 0, len(written), shift, cut)
     assert end == len(written)
     if abs(Decimal(number).scaleb(shift)) < 10**17 and len(written.lstrip(b"-0.")) <= 17:
-        assert value == int(Decimal(number).scaleb(shift).quantize(Decimal(1), ROUND_HALF_UP))
+        rounding = ROUND_FLOOR if cut else ROUND_HALF_UP
+        assert value == int(Decimal(number).scaleb(shift).quantize(Decimal(1), rounding))
+
+
+def test_fractions_of_coordinates_are_cut_off_whatever_the_format(tmp_path: Path) -> None:
+    t, x, y, p = np.array([10.0, 20, 30]), np.array([0.7, 1.2, -0.5]), np.array([2.999, 0, 1]), np.ones(3)
+    np.savez(tmp_path / "a.npz", t=t, x=x, y=y, p=p)
+    np.savetxt(tmp_path / "a.csv", np.stack([t, x, y, p], 1), delimiter=",", header="t,x,y,p", comments="")
+    for name in ("a.npz", "a.csv"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the pixel left of the sensor is dropped with a warning
+            events = read_events(tmp_path / name, sensor_size=SIZE, time_unit="us")
+        assert (events.x.tolist(), events.y.tolist()) == ([0, 1], [2, 0]), name
 
 
 @pytest.mark.filterwarnings("error")
@@ -248,7 +261,7 @@ def test_numbers_are_the_same_where_kernels_run_uncompiled(written: bytes) -> No
     from evlift.kernels.text import parse_exponent, parse_number
 
     text = np.frombuffer(written, np.uint8)
-    assert parse_number.py_func(text, 0, len(text), 3) == parse_number(text, 0, len(text), 3)
+    assert parse_number.py_func(text, 0, len(text), 3, True) == parse_number(text, 0, len(text), 3, True)
     behind = written.find(b"e") + 1
     assert parse_exponent.py_func(text, behind, len(text)) == parse_exponent(text, behind, len(text))
 

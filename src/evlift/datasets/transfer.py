@@ -89,8 +89,8 @@ class Encoder:
     @property
     def description(self) -> str:
         """Everything that shapes an unaugmented sequence, for cache keys."""
-        moved = repr(self._simulator) if self.options.encoding == "saccade" else ""
-        return f"{self.options.encoding}/{moved}/{self.frames.cache_key()}"
+        moved = f"{Saccades.version}/{self._simulator!r}" if self.options.encoding == "saccade" else ""
+        return f"{self.options.encoding}/{moved}/{self.sensor_size}/{self.frames.cache_key()}"
 
     def events(self, stream: EventStream, rng: np.random.Generator, *, augment: bool, window: str) -> Tensor:
         """[T, 2, H, W] frames of one window of a recording."""
@@ -190,8 +190,8 @@ def select_window(stream: EventStream, window: str, rng: np.random.Generator) ->
 
     Args:
         stream: a whole recording.
-        window: "full"; "saccade": one third of its duration, at random; "first300": the first 300 events of a random
-            third; "mixed": one of these at random.
+        window: "full"; "saccade": one third of its duration, at random; "first300": the first 300 events from the
+            start of a random third on, also beyond its end where it has fewer; "mixed": one of these at random.
         rng: draws the third and, for "mixed", the kind.
     """
     if window == "mixed":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import ConfigError
-from evlift.events.stream import EventStream
+from evlift.events.stream import MAX_SIDE, EventStream
 from evlift.registry import Registry
 
 FILTERS = Registry("filter")
@@ -118,6 +118,8 @@ def resize(stream: EventStream, height: int, width: int) -> EventStream:
     at the top left of its block. Rates a pixel rise when shrinking: follow with `refractory` if that matters.
     """
     _check_positive(height=height, width=width)
+    if max(height, width) > MAX_SIDE:
+        raise ConfigError(f"Expected sides of at most {MAX_SIDE} pixels, but got {height}x{width}.")
     old_height, old_width = stream.sensor_size
     x = (stream.x.astype(np.uint32) * np.uint32(width) // np.uint32(old_width)).astype(np.uint16)
     y = (stream.y.astype(np.uint32) * np.uint32(height) // np.uint32(old_height)).astype(np.uint16)

@@ -11,6 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from evlift.wording import counted
 
+LATEST_US = 2**62
+"""Times go from -2^62 to 2^62 µs, so that int64 holds the sum and the difference of two."""
+MAX_SIDE = 2**16
+"""Pixels; coordinates are uint16."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EventStream:
@@ -50,20 +55,26 @@ class EventStream:
     ) -> EventStream:
         """Check, convert and (stably) sort columns of any numeric type; polarity may be 0/1, -1/+1 or bool.
 
+        Fractions of coordinates are cut off, as an event lies in the pixel that holds it.
+
         Raises:
-            ValueError: columns of different lengths, non-finite times or coordinates outside `sensor_size`.
+            ValueError: columns of different lengths, times or coordinates that are NaN, times beyond ±2^62 µs, or
+                coordinates outside `sensor_size`.
         """
         height, width = (int(side) for side in sensor_size)
         columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
         shapes = {name: column.shape for name, column in columns.items()}
         if any(column.ndim != 1 for column in columns.values()) or len(set(shapes.values())) != 1:
             raise ValueError(f"Expected four columns [n] of one length, but got {shapes}.")
-        if columns["t"].dtype.kind == "f" and not np.isfinite(columns["t"]).all():
-            raise ValueError("Expected finite time stamps, but got NaN or infinity. Drop those events first.")
         if len(columns["t"]):
+            earliest, latest = columns["t"].min(), columns["t"].max()
+            if not (earliest > -LATEST_US and latest < LATEST_US):  # neither is true of NaN
+                raise ValueError(
+                    f"Expected time stamps in µs within ±2^62, but got [{earliest}, {latest}]. Drop those events first."
+                )
             for name, limit in (("x", width), ("y", height)):
                 low, high = columns[name].min(), columns[name].max()
-                if low < 0 or high >= limit:
+                if not (low >= 0 and high < limit):
                     raise ValueError(
                         f"Expected `{name}` in [0, {limit - 1}] for a sensor of (H, W) = ({height}, {width}), but got "
                         f"[{low}, {high}]. Give the right `sensor_size` or drop those events."

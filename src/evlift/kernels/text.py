@@ -12,13 +12,17 @@ PLUS, MINUS, POINT, ZERO, NINE = 43, 45, 46, 48, 57
 UPPER_E, LOWER_E = 69, 101
 # characters as numbers, for the compiler
 POWERS = np.array([10**k for k in range(19)], np.int64)
+FLOOR, NEAREST, CEILING = range(3)
 MAX_DIGITS = 18
 FULL = 10**17  # a value that cannot take another digit
 
 
 @njit(cache=True, nogil=True)
-def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int) -> tuple[int, int]:
-    """Read a decimal number at `i`: its value times 10^shift, rounded, and the index behind it (-1: none)."""
+def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int, cut: bool) -> tuple[int, int]:
+    """Read a decimal number at `i`: its value times 10^shift, and the index behind it (-1: none).
+
+    `cut`: take the whole number below; otherwise the nearest one.
+    """
     negative = i < stop and text[i] == MINUS
     if i < stop and (text[i] == MINUS or text[i] == PLUS):
         i += 1
@@ -42,7 +46,7 @@ def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int) -> tupl
     if i < stop and (text[i] == LOWER_E or text[i] == UPPER_E):
         written, i = parse_exponent(text, i + 1, stop)
         exponent += written
-    scaled = scale(value, exponent + shift)
+    scaled = scale(value, exponent + shift, CEILING if cut and negative else FLOOR if cut else NEAREST)
     return (-scaled if negative else scaled), i
 
 
@@ -60,15 +64,16 @@ def parse_exponent(text: NDArray[np.uint8], i: int, stop: int) -> tuple[int, int
 
 
 @njit(cache=True, nogil=True)
-def scale(value: int, exponent: int) -> int:
-    """`value` times 10^exponent, rounded half up; an overflow saturates far above every legal value."""
+def scale(value: int, exponent: int, rounding: int) -> int:
+    """`value` ≥ 0 times 10^exponent, rounded; an overflow saturates far above every legal value."""
     if exponent >= 0:
         if exponent > MAX_DIGITS or value > 2**62 // POWERS[exponent]:
             return 0 if value == 0 else 2**62
         return value * POWERS[exponent]
     if exponent < -MAX_DIGITS:
-        return 0
-    return (value + POWERS[-exponent] // 2) // POWERS[-exponent]
+        return 1 if rounding == CEILING and value > 0 else 0
+    unit = POWERS[-exponent]
+    return (value + (0 if rounding == FLOOR else unit - 1 if rounding == CEILING else unit // 2)) // unit
 
 
 @njit(cache=True, nogil=True)
@@ -122,7 +127,7 @@ def parse_line(
             return 0 if field == 0 else 2
         column = order[field] if field < len(order) else -1
         if column >= 0:
-            value, i = parse_number(text, i, stop, time_shift if column == 0 else 0)
+            value, i = parse_number(text, i, stop, time_shift if column == 0 else 0, column in (1, 2))
             if i < 0 or abs(value) >= 2**62:
                 return 2
             out[row, column] = value

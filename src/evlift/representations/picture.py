@@ -13,6 +13,7 @@ from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.representations.base import REPRESENTATIONS, Columns, Representation, Window
 from evlift.representations.counts import Histogram
+from evlift.representations.surface import refuse_weights
 
 Background = Literal["light", "dark"]
 # colour-blind safe: vermilion for off and blue for on (Okabe and Ito)
@@ -70,6 +71,7 @@ class Picture(Representation):
     def _tensor_grid(
         self, events: Columns, *, sensor_size: tuple[int, int], window: Window, weights: Tensor | None
     ) -> Tensor:
-        counts = Histogram().from_tensors(*events, sensor_size=sensor_size, weights=weights)
+        refuse_weights(self.kind, weights)
+        counts = Histogram().from_tensors(*events, sensor_size=sensor_size)
         picture = colour(counts.detach().cpu().numpy(), self.background) / np.float32(255)
         return counts.new_tensor(picture).permute(2, 0, 1)  # [H, W, 3] → [3, H, W]

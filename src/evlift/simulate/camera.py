@@ -13,6 +13,15 @@ from evlift.simulate.noise import add_noise, add_shot_noise
 from evlift.simulate.pixel import PixelState, simulate_frames
 
 Range = tuple[float, float]
+LEAST_THRESHOLD = 0.01
+"""Log units; a camera of less would send more events than memory holds. Source: decided here."""
+
+
+def check_pair(name: str, pair: Range, least: float = 0.0) -> None:
+    """Raise ConfigError unless `pair` is (low, high) with least <= low <= high, both finite."""
+    low, high = pair
+    if not least <= low <= high < np.inf:
+        raise ConfigError(f"Expected `{name}` as a pair {least:g} <= low <= high, but got ({low}, {high}).")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +117,9 @@ class EventCamera:
     gamma: Range = (1.8, 2.4)
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "refractory_us", "noise_hz", "leak_hz", "shot_hz", "black", "gamma"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high < np.inf:
-                raise ConfigError(f"Expected `{name}` as a pair 0 <= low <= high, but got ({low}, {high}).")
+        for name in ("refractory_us", "noise_hz", "leak_hz", "shot_hz", "black", "gamma"):
+            check_pair(name, getattr(self, name))
+        check_pair("threshold", self.threshold, least=LEAST_THRESHOLD)
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> EventPixels:
         """Pixels of a camera of (H, W)."""

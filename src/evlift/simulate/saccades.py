@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
-from evlift.simulate.camera import EventCamera, Range
+from evlift.simulate.camera import EventCamera, Range, check_pair
 from evlift.simulate.motions import MOTIONS
 from evlift.simulate.pixel import FloatArray, log_intensity
 from evlift.simulate.render import (
@@ -80,10 +80,18 @@ class Saccades(EventCamera):
     rotation_deg: float = 5.0
     scale: Range = (0.95, 1.05)
     shear: float = 0.05
+    version: ClassVar[int] = 1  # part of cache keys: raise it when the arithmetic changes
 
     def __post_init__(self) -> None:
         super().__post_init__()
         MOTIONS[self.motion]
+        for name in ("amplitude_px", "blur_px"):
+            check_pair(name, getattr(self, name))
+        check_pair("scale", self.scale, least=0.01)
+        if not 0 < self.step_us <= self.duration_us:
+            raise ConfigError(
+                f"Expected 0 < step_us <= duration_us, but got {self.step_us} and {self.duration_us}."
+            )
         if not 0 <= 2 * self.margin < min(self.sensor_size):
             raise ConfigError(
                 f"Expected a margin that leaves room for the picture on a sensor of {self.sensor_size}, but got "

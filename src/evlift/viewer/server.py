@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from evlift.errors import ConfigError, EvliftError
+from evlift.events.stream import LATEST_US
 from evlift.viewer.recording import Recording, packed
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 ADDRESS = "127.0.0.1"
 PORT = 8765
 LENGTHS_US = (100, 10_000_000)  # shortest and longest window
-LATEST_US = 2**62
 PAGES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/viewer.css": ("viewer.css", "text/css; charset=utf-8"),

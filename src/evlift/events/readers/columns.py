@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import ConfigError, FormatError
 from evlift.events.readers.base import RawChunk, Reader, SensorSize, Source
+from evlift.events.stream import LATEST_US
 
 ALIASES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "t_us", "time_us", "timestamp_us", "t_s"),
@@ -20,7 +21,6 @@ ALIASES = {
 """Names that a column goes by, in any case (decided here, from published data sets)."""
 
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000}
-LATEST_US = 2**62
 
 
 class TableReader(Reader):

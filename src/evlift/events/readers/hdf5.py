@@ -10,7 +10,7 @@ import numpy as np
 
 from evlift.errors import ConfigError, FormatError
 from evlift.events.readers.base import CHUNK_EVENTS, READERS, RawChunk, Reader, SensorSize, Source
-from evlift.events.readers.columns import LATEST_US, to_chunk
+from evlift.events.readers.columns import to_chunk
 from evlift.events.readers.hdf5_file import (
     DAMAGED,
     MAGIC,
@@ -21,6 +21,7 @@ from evlift.events.readers.hdf5_file import (
     row_bytes,
     stored_rows,
 )
+from evlift.events.stream import LATEST_US
 
 
 class Hdf5Reader(Reader):

@@ -60,7 +60,7 @@ class TextReader(TableReader, RecordReader):
 
     A line of names decides the order of columns; without one it is detected and a warning says what was
     found. Lines that start with # or % are comments; a first line of two numbers is width and height, as in
-    E2VID's files. Fractions of coordinates are rounded. Source: decided here.
+    E2VID's files. Fractions of coordinates are cut off. Source: decided here.
 
     Arguments as of :class:`TableReader`.
     """
