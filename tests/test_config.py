@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from evlift.config import TrainOptions, find_recipe, parse_recipe, shipped_recipes
 from evlift.errors import ConfigError
 from helpers import tiny
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_flags_override_fields_of_every_section():
@@ -108,3 +112,4 @@ def test_a_yaml_file_cannot_run_code(tmp_path):
 @pytest.mark.parametrize("path", sorted(shipped_recipes().glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_recipe_parses_by_path_and_by_name(path):
     assert parse_recipe(path) == parse_recipe(path.stem)
+    assert f"`{path.stem}`" in (ROOT / "docs/recipes.md").read_text("utf-8")

@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from evlift.errors import ConfigError
+from evlift.events.filters import flip_polarity, reverse_time
 from evlift.events.stream import EventStream
 from evlift.masks import VOID
 
@@ -251,20 +252,6 @@ def flip_polarities(stream: EventStream, share: float, rng: np.random.Generator)
     return EventStream(stream.t, stream.x, stream.y, flipped, stream.sensor_size)
 
 
-def flip_polarity(stream: EventStream) -> EventStream:
-    """Every event with the other polarity."""
-    return EventStream(stream.t, stream.x, stream.y, ~stream.p, stream.sensor_size)
-
-
-def flip_time(stream: EventStream) -> EventStream:
-    """The scene backwards: times mirrored between first and last event, and a rise becomes a fall."""
-    if len(stream) == 0:
-        return stream
-    backwards = stream[::-1]
-    times = stream.t[0] + stream.t[-1] - backwards.t
-    return EventStream(times, backwards.x, backwards.y, ~backwards.p, stream.sensor_size)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RandomEvents:
     """Changes of an event stream, drawn anew at every call; nothing is on by default.
@@ -312,4 +299,4 @@ class RandomEvents:
             stream = jitter_position(stream, self.jitter_px, rng)
         if rng.random() < self.flip_polarity:
             stream = flip_polarity(stream)
-        return flip_time(stream) if rng.random() < self.flip_time else stream
+        return reverse_time(stream) if rng.random() < self.flip_time else stream

@@ -59,7 +59,7 @@ class InputOptions:
         crop_to_events: cut to the bounding box of the events before resizing (N-Caltech101 in the papers).
         normalise: counts in frames: quantile (of the training recordings), none (KT's released code), max, p99.9 or
             log1p, the last three clip by clip.
-        quantile: which quantile of the non-zero counts maps to 1.
+        quantile: which quantile of the non-zero counts maps to 1, with `normalise: quantile`.
         shift: training sequences move by at most this many pixels of the input (the papers' crop with padding 4).
         flip: training sequences are mirrored at random (CEP-DVS in the papers; wrong for digits).
         rotation: training sequences turn by at most this many degrees (15 for CEP-DVS in the papers).

@@ -110,12 +110,27 @@ def test_windows(random_stream, seed):
     def select(kind):
         return select_window(random_stream, kind, np.random.default_rng(seed))
 
-    t = random_stream.t
-    third = (t[-1] - t[0] + 1) / 3
-    start = int(t[0] + third * np.random.default_rng(seed).integers(3))
     assert select("full") == random_stream
-    assert select("saccade") == random_stream[(t >= start) & (t <= start + third)]
-    assert select("first300") == random_stream[t >= start][:300]
+    saccade, first = select("saccade"), select("first300")
+    assert saccade in [random_stream.between(*bounds) for bounds in thirds(random_stream)]
+    assert len(first) == 300
+    starts = [
+        random_stream.between(start, int(random_stream.t[-1]) + 1)[:300] for start, _ in thirds(random_stream)
+    ]
+    assert first in starts
+
+
+def thirds(stream):
+    """Bounds of the three thirds of a recording, which overlap by the microsecond that rounding may cost."""
+    length = (stream.duration_us + 1) / 3
+    return [(int(stream.t[0] + i * length), int(stream.t[0] + i * length + length) + 1) for i in range(3)]
+
+
+def test_every_third_of_a_recording_is_drawn(random_stream):
+    drawn = {
+        int(select_window(random_stream, "saccade", np.random.default_rng(seed)).t[0]) for seed in range(20)
+    }
+    assert len(drawn) == 3
 
 
 def test_mixed_windows_are_each_of_the_three(random_stream):

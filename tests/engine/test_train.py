@@ -45,7 +45,7 @@ def test_every_method_trains_and_leaves_its_files(tmp_path, method):
     assert {row["split"] for row in read_log(run.log)} == {"train", "val"}
     assert {p.name for p in tmp_path.iterdir()} == {
         "config.yaml", "manifest.jsonl", "record.json", "metrics.csv", "best.safetensors", "last.ckpt", "strip.png"
-    } - ({"strip.png"} if method == "kt" else set())  # fmt: skip
+    }  # fmt: skip
     assert 0 <= evlift.evaluate(tmp_path).metrics.accuracy <= 1
 
 

@@ -13,7 +13,8 @@ from toy_pairs import STEPS, build, pairs, student
 from evlift.errors import ConfigError
 from evlift.losses import linear_cka, tet_loss
 from evlift.methods import Progress
-from evlift.methods.mixing import Mixed, Mixer, Mixing
+from evlift.methods.mixing import Law, Mixed, Mixer, Mixing, Schedule
+from evlift.methods.tmkt import Mag, Mrp, Tap
 
 START, MIDDLE = Progress("train", 0, 10), Progress("train", 5, 10)
 
@@ -188,9 +189,16 @@ def test_whole_clips_on_a_cubic_schedule_are_kt_s_sliding_training():
     torch.testing.assert_close(*losses)
 
 
-def test_reachable_options_build_in_every_combination():
-    laws = [{"law": "defective"}, {"law": "renormalised", "r_m": 0.7}]
-    mixings = [{"mixing": "timestep"}, {"mixing": "spatio-temporal", "patch": 5}]
-    for law, mixing, tap in itertools.product(laws, mixings, ("spikes", "potential")):
-        method = build("tmkt", mag="reversed", mag_tap=tap, **law, **mixing)
-        assert torch.isfinite(method.step(pairs(), START).loss)
+def test_every_combination_of_options_trains_or_is_refused():
+    net, batch, trained, refused = student("scnn"), pairs(), 0, 0
+    names = ("mixing", "law", "schedule", "mag", "mag_tap", "mrp")
+    values = (Mixing, Law, Schedule, Mag, Tap, Mrp)
+    for chosen in itertools.product(*map(get_args, values)):
+        try:
+            method = build("tmkt", net, r_m=0.7, start=None, **dict(zip(names, chosen, strict=True)))
+        except ConfigError:
+            refused += 1
+            continue
+        assert torch.isfinite(method.step(batch, MIDDLE).loss), chosen
+        trained += 1
+    assert min(trained, refused) > 100

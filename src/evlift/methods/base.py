@@ -75,7 +75,7 @@ class StepOutput:
     Args:
         loss: scalar to minimise.
         parts: scalars for the log, detached by the engine.
-        outputs: tensors for metrics and pictures; those of shape [B, T, C, H, W] are shown in TensorBoard.
+        outputs: tensors for metrics and pictures; those of shape [B, T, 2, H, W] are shown in TensorBoard.
     """
 
     loss: Tensor

@@ -20,7 +20,7 @@ class LabelMethod(Method):
     Args:
         student: `student(x [B, T, C, H, W], head=...)` gives `.logits` [B, T, K].
         tet: every time step learns the label; otherwise the mean over time does.
-        tet_lambda: share of TET's regulariser, in [0, 1].
+        tet_lambda: share of TET's regulariser, in [0, 1]; without `tet` it has no effect.
 
     Raises:
         ConfigError: `tet_lambda` outside [0, 1].

@@ -162,7 +162,7 @@ class KT(PairedMethod):
             loss = static_loss + ((1 - share) * per_step).mean() + self.alpha * (share * alignment).mean()
             parts["event_weight"] = (1 - share).mean()
         parts["label_events"] = event_loss
-        return StepOutput(loss, parts, {"logits": dynamic.logits, "target": target})
+        return StepOutput(loss, parts, {"logits": dynamic.logits, "target": target, "mixed": mixed.clip})
 
 
 def check_weight(name: str, value: float) -> float:

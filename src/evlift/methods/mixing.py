@@ -1,7 +1,7 @@
 """Time-step mixup and its rivals: which part of an image sequence becomes events.
 
 A law draws, for every clip and frame, the weight of the event side; its mean over a clip is the ratio ρ, and
-every law has E[ρ] = r_m. Schedules move r_m over the training.
+every law but "none" has E[ρ] = r_m. Schedules move r_m over the training.
 """
 
 from __future__ import annotations

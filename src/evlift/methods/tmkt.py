@@ -94,7 +94,7 @@ class TMKT(PairedMethod):
         check_choice("mag", mag, Mag)
         check_choice("mrp", mrp, Mrp)
         check_choice("mag_tap", mag_tap, Tap)
-        _refuse_unlearnable(mixing, mag, mrp)
+        _refuse_unlearnable(mixing, schedule, mag, mrp)
         self.beta = _head_weight("beta", beta, "mag", mag)
         self.gamma = _head_weight("gamma", gamma, "mrp", mrp)
         self.mag, self.mrp, self.mag_tap = mag, mrp, mag_tap
@@ -153,11 +153,15 @@ class TMKT(PairedMethod):
         return potential.view(spikes.shape).mean(dim=(3, 4))  # [B, T, C·h·w] → [B, T, C]
 
 
-def _refuse_unlearnable(mixing: Mixing, mag: Mag, mrp: Mrp) -> None:
+def _refuse_unlearnable(mixing: Mixing, schedule: Schedule, mag: Mag, mrp: Mrp) -> None:
     if mixing == "none" and (mag != "off" or mrp != "off"):
         raise ConfigError(
             f"Expected mag='off' and mrp='off' with mixing='none', but got '{mag}' and '{mrp}'. Without "
             "mixing every frame is an image: there is nothing to tell apart."
+        )
+    if mixing == "none" and schedule != "constant":
+        raise ConfigError(
+            f"Expected schedule='constant' with mixing='none', but got '{schedule}'. Nothing is mixed: drop it."
         )
     if mrp == "switch-point" and mixing not in ("timestep", "whole-clip"):
         raise ConfigError(

@@ -162,9 +162,19 @@ class SpikingNet(nn.Module, ABC):
         names = HEADS if self.two_heads and image_head else HEADS[:1]
         self.heads = nn.ModuleDict({name: self.classifier(flat) for name in names})
         self.initialise()
+        if bn != "step" or separate_bn:
+            self._need_statistics(bn, separate_bn)
         if separate_bn:
             add_image_statistics(self)
         self.to(memory_format=torch.channels_last)  # pools take a third of the time, convolutions 10 % less
+
+    def _need_statistics(self, bn: str, separate_bn: bool) -> None:
+        """Refuse options of batch statistics where there are none."""
+        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules()):
+            raise ConfigError(
+                f"Expected bn='step' and separate_bn=False for {type(self).__name__}, which normalises no "
+                f"batches, but got '{bn}' and {separate_bn}. Leave them out."
+            )
 
     @abstractmethod
     def build(self) -> int:

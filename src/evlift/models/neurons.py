@@ -253,7 +253,7 @@ def lif(
 
     Source: KT's released code; `memory` and the explicit state were decided here.
     """
-    leak = 1 / tau if isinstance(tau, Tensor) else 1 / _checked_tau(tau)
+    leak = 1 / _checked_tau(tau)
     law = Dynamics(threshold, reset, surrogate, detach_reset)
     return _stack(run_neuron(x.unbind(1), v0, leak, law, _checked_memory(memory)))
 
@@ -268,7 +268,12 @@ def integrate_and_fire(
     detach_reset: bool = True,
     memory: str = "normal",
 ) -> tuple[Tensor, Tensor]:
-    """Integrate-and-fire without leak, otherwise as :func:`lif`."""
+    """Integrate-and-fire without leak; arguments and results as of :func:`lif`.
+
+    Example:
+        >>> integrate_and_fire(torch.full((1, 3, 1), 0.4))[0].flatten().tolist()
+        [0.0, 1.0, 0.0]
+    """
     law = Dynamics(threshold, reset, surrogate, detach_reset)
     return _stack(run_neuron(x.unbind(1), v0, None, law, _checked_memory(memory)))
 
@@ -277,10 +282,10 @@ def _stack(trace: Trace) -> tuple[Tensor, Tensor]:
     return torch.stack(trace.spikes, 1), torch.stack(trace.potentials, 1)  # T × [B, ...] → [B, T, ...]
 
 
-def _checked_tau(tau: float) -> float:
+def _checked_tau(tau: float | Tensor) -> Any:
     if not tau >= 1:
-        raise ConfigError(f"Expected `tau` to be at least 1 step, but got {tau}.")
-    return float(tau)
+        raise ConfigError(f"Expected `tau` to be at least 1 step, but got {float(tau)}.")
+    return tau
 
 
 def _checked_memory(memory: str) -> str:
@@ -306,7 +311,7 @@ class Neuron(nn.Module):
         if kind not in ("lif", "plif", "if"):
             raise ConfigError(f"Expected `neuron` to be 'lif', 'plif' or 'if', but got '{kind}'.")
         self.kind = kind
-        self.tau = _checked_tau(tau)
+        self.tau = float(_checked_tau(tau))
         self.law = law or Dynamics()
         self.memory = _checked_memory(memory)
         if kind == "plif":

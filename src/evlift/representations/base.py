@@ -292,7 +292,7 @@ def fit_scale(rep: Representation, streams: Iterable[EventStream], q: float = 0.
 
     Args:
         rep: its own normalisation is ignored.
-        streams: of the training set alone. At most 2^16 values of each are kept, evenly spaced.
+        streams: of the training set alone. Fewer than 2^17 values of each are kept, evenly spaced.
         q: share of the non-zero values that stay under 1 afterwards.
 
     Returns:
