@@ -4,7 +4,8 @@
 
 Forward and backward of one batch. Rows are run in turn, `runs` times; a row's figure is the least processor time
 of its runs, so that a busy machine disturbs it little. Memory is the growth of the peak resident set in a process
-of its own (Linux). The bound is the convolutions, pools and linear layers alone, in the fastest form we know of.
+of its own (Linux). The bound is the convolutions, pools and linear layers alone, in the fastest form we know of; the
+plain bound is the same as PyTorch lays it out by default, NCHW and with its own pooling.
 The peers live in an environment of their own: see benchmarks/requirements.txt.
 """
 
@@ -83,6 +84,13 @@ def bound(net: str) -> Callable[[Tensor], Tensor]:
     return _Model(stack, lambda x: torch.stack([stack(step) for step in x.unbind(1)], 1))
 
 
+def plain_bound(net: str) -> Callable[[Tensor], Tensor]:
+    """The bound in PyTorch's default layout and with its own pooling."""
+    identity: Any = nn.Identity
+    stack = nn.Sequential(*layers(net, nn.Conv2d, identity, identity, nn.AvgPool2d, nn.Linear))
+    return _Model(stack, lambda x: torch.stack([stack(step) for step in x.unbind(1)], 1))
+
+
 def ours(net: str, compiled: bool = False, **options: Any) -> Callable[[Tensor], Tensor]:
     """The network of this package, with its default options."""
     model = create_model(net, classes=CLASSES, **options)
@@ -148,9 +156,11 @@ def rows(compile_too: bool) -> dict[str, tuple[Callable[..., Any], dict[str, Any
     low, normal = {"memory": "low"}, {"memory": "normal"}
     found: dict[str, tuple[Callable[..., Any], dict[str, Any], bool]] = {
         "bound": (bound, {}, False),
+        "plain bound": (plain_bound, {}, False),
         "ours": (ours, low, False),
         "ours memory=normal": (ours, normal, False),
         "bound bf16": (bound, {}, True),
+        "plain bound bf16": (plain_bound, {}, True),
         "ours bf16": (ours, low, True),
         "ours bf16 memory=normal": (ours, normal, True),
     }
@@ -230,10 +240,12 @@ def show(net: str, found: dict[str, dict[str, float]]) -> None:
     """One table a network, ratios to the bound of the same precision, and the goals."""
     batch, steps, size = BATCHES[net]
     print(f"\n{net}, B = {batch}, T = {steps}, {size}x{size}, forward + backward, one thread")
-    print(f"{'':26s}{'s':>8s}{'x bound':>9s}{'goal':>7s}{'peak MB':>9s}")
+    print(f"{'':26s}{'s':>8s}{'x bound':>9s}{'x plain':>9s}{'goal':>7s}{'peak MB':>9s}")
     for name, row in found.items():
-        base = found.get("bound bf16" if "bf16" in name else "bound")
-        ratio = f"{row['seconds'] / base['seconds']:9.2f}" if base else " " * 9
+        bounds = [
+            found.get(f"{kind}{' bf16' if 'bf16' in name else ''}") for kind in ("bound", "plain bound")
+        ]
+        ratio = "".join(f"{row['seconds'] / base['seconds']:9.2f}" if base else " " * 9 for base in bounds)
         goal = GOALS.get((net, name))
         wanted = f"{goal:7.2f}" if goal else " " * 7
         print(f"{name:26s}{row['seconds']:8.3f}{ratio}{wanted}{row['peak_mb']:9.0f}")

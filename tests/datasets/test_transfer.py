@@ -54,6 +54,17 @@ def test_a_method_gets_only_the_sides_that_it_uses(task):
     assert events.image is None
 
 
+@pytest.mark.parametrize("method", ["fine-tune", "tmkt"])
+def test_a_phase_gets_only_the_side_that_it_needs_and_the_same_one(task, method):
+    found = feeder(task, method={"name": method}, input={"encoding": "saccade"})
+    whole, images, events = found.batch(3), found.batch(3, needs="images"), found.batch(3, needs="events")
+    assert torch.equal(images.image, whole.image)
+    assert torch.equal(images.image_target, whole.image_target)
+    assert torch.equal(events.events, whole.events)
+    assert torch.equal(events.event_target, whole.event_target)
+    assert images.events is events.image is None
+
+
 def test_an_epoch_shows_every_recording_once(task):
     found = feeder(task, train={"batch_size": 10})
     seen = np.concatenate([found.batch(step).event_target.numpy() for step in range(2)])

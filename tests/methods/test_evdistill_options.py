@@ -83,8 +83,12 @@ def test_phases_and_their_shares():
     assert shares(teacher_share=0.5, reconstruction_share=0.0) == {"teacher": 0.5, "joint": 0.5}
     trained = {"teacher": Linear(), "ag": 0.0, "teacher_share": 0.5}
     assert shares(**trained, reconstruction_share=0.2) == {"reconstruction": 0.2, "joint": 0.8}
-    judged = {phase.name: (phase.student, phase.pictures_only) for phase in evdistill().phases}
-    assert judged == {"teacher": (False, True), "reconstruction": (False, False), "joint": (True, False)}
+    judged = {phase.name: (phase.student, phase.needs) for phase in evdistill().phases}
+    assert judged == {
+        "teacher": (False, "pictures"),
+        "reconstruction": (False, "all"),
+        "joint": (True, "all"),
+    }
 
 
 @pytest.mark.parametrize(

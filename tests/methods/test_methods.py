@@ -136,12 +136,16 @@ def test_four_methods_alone_see_event_labels(name):
     assert build(name).uses_event_labels == (name in ("events-only", "fine-tune", "kt", "tmkt"))
 
 
-def test_a_phase_of_pictures_needs_no_more(name):
+def test_a_phase_needs_no_more_than_it_says(name):
     method = build(name)
+    fields = {
+        "events": ("events", "event_target"),
+        "images": ("image", "picture", "image_target"),
+        "pictures": ("picture", "image_target"),
+    }
     for phase in method.phases:
-        if phase.pictures_only:
-            assert method.uses_pictures
-            method.step(only(pairs(), "picture", "image_target"), Progress(phase.name, 0, 2))
+        if phase.needs != "all":
+            method.step(only(pairs(), *fields[phase.needs]), Progress(phase.name, 0, 2))
 
 
 def test_a_seed_repeats_the_training(name):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evlift.config import InputOptions
     from evlift.datasets.items import Collection
     from evlift.datasets.task import TransferTask
-    from evlift.methods.base import Method
+    from evlift.methods.base import Method, Needs
 
 Content = TypeVar("Content")
 SPLITS = ("train", "unlabelled", "val", "test", "source_val")
@@ -125,19 +125,16 @@ class SceneFeeder:
         """One item's content, from memory after the first time."""
         return self._kept.get((kind, index), partial(items.load, index))
 
-    def batch(self, step: int, *, rows: range | None = None, pictures_only: bool = False) -> Batch:
-        """The batch of training step `step`, or some `rows` of it.
-
-        `pictures_only` leaves out all but `picture` and `image_target`.
-        """
+    def batch(self, step: int, *, rows: range | None = None, needs: Needs = "all") -> Batch:
+        """The batch of training step `step`, or some `rows` of it; `needs` as of a Phase."""
         rows = range(self.batch_size) if rows is None else rows
         positions = step * self.batch_size + np.array(rows)
         parts: dict[str, Any] = {}
-        if self.method.uses_events and not pictures_only:
+        if self.method.uses_events and needs in ("all", "events"):
             parts |= self._event_side(positions, step, rows)
-        if self.method.uses_images or self.method.uses_pictures:
+        if (self.method.uses_images or self.method.uses_pictures) and needs != "events":
             generators = [generator(self.seed, step, row, 2) for row in rows]
-            parts |= self._image_side(positions, generators, self.method.uses_images and not pictures_only)
+            parts |= self._image_side(positions, generators, self.method.uses_images and needs != "pictures")
         return Batch(**parts)
 
     def _event_side(self, positions: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from evlift.simulate import Saccades
 if TYPE_CHECKING:
     from evlift.config import InputOptions
     from evlift.datasets.task import TransferTask
-    from evlift.methods.base import Method
+    from evlift.methods.base import Method, Needs
 
 FIRST_EVENTS = 300
 SPLITS = ("train", "unlabelled", "val", "test", "source_val")
@@ -271,23 +271,21 @@ class Feeder:
                     f"No source picture for the classes {names}: pairing by category needs one of each."
                 )
 
-    def batch(self, step: int, *, rows: range | None = None, pictures_only: bool = False) -> Batch:
-        """The batch of training step `step`, or some `rows` of it.
-
-        `pictures_only` leaves out all but `picture` and `image_target`.
-        """
+    def batch(self, step: int, *, rows: range | None = None, needs: Needs = "all") -> Batch:
+        """The batch of training step `step`, or some `rows` of it; `needs` as of a Phase."""
         rows = range(self.batch_size) if rows is None else rows
         positions = step * self.batch_size + np.array(rows)
         parts: dict[str, Any] = {}
-        recordings = None
-        if self.method.uses_events and not pictures_only:
-            recordings = epoch_order(positions, len(self._train), self.seed, stream=1)
+        recordings = (
+            epoch_order(positions, len(self._train), self.seed, stream=1) if self.method.uses_events else None
+        )
+        if recordings is not None and needs in ("all", "events"):
             parts |= self._event_side(recordings, step, rows)
             if self.method.semi_supervised:
                 parts |= self._labelled_side(positions, step, rows)
-        if self.method.uses_images or self.method.uses_pictures:
+        if (self.method.uses_images or self.method.uses_pictures) and needs != "events":
             generators = [generator(self.seed, step, row, 2) for row in rows]
-            parts |= self._image_side(positions, recordings, generators, pictures_only)
+            parts |= self._image_side(positions, recordings, generators, needs == "pictures")
         return Batch(**parts)
 
     def _event_side(self, chosen: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:

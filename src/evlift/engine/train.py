@@ -228,7 +228,7 @@ class Trainer:
         def feed() -> Batch:
             try:
                 rows = self.crew.rows(count)
-                return self.feeder.batch(step, rows=rows, pictures_only=phase.pictures_only)
+                return self.feeder.batch(step, rows=rows, needs=phase.needs)
             except (OSError, EvliftError) as error:
                 raise DataError(
                     f"The data of step {step} can no longer be read: {str(error).rstrip('.')}. Restore them and give "

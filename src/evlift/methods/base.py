@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evlift.datasets.base import Batch
 
 METHODS = Registry("method")
+Needs = Literal["all", "events", "images", "pictures"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Phase:
         name: what the logs call it.
         share: fraction of the run's optimiser steps; the shares of a method sum to 1.
         student: the student learns in it, so that it is worth judging meanwhile.
-        pictures_only: of a batch it needs `picture` and `image_target` alone.
+        needs: what it reads of a batch: "all", "events" (with their targets), "images" (`image`, `picture` and
+            `image_target`) or "pictures" (`picture` and `image_target`); the rest is not made.
     """
 
     name: str
     share: float = 1.0
     student: bool = True
-    pictures_only: bool = False
+    needs: Needs = "all"
 
 
 @dataclass(frozen=True)

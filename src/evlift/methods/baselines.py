@@ -89,8 +89,8 @@ class FineTune(LabelMethod):
     """Pictures first, then events: pre-training and fine-tuning, each with its own optimiser and schedule.
 
     Example:
-        >>> FineTune(student, source_share=0.3).phases
-        (Phase(name='source', share=0.3), Phase(name='events', share=0.7))
+        >>> [(phase.name, phase.share) for phase in FineTune(student, source_share=0.3).phases]
+        [('source', 0.3), ('events', 0.7)]
 
     Args:
         student: as in :class:`LabelMethod`; both phases train its event head.
@@ -120,7 +120,10 @@ class FineTune(LabelMethod):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Pictures, then events."""
-        return (Phase("source", self.source_share), Phase("events", 1 - self.source_share))
+        return (
+            Phase("source", self.source_share, needs="images"),
+            Phase("events", 1 - self.source_share, needs="events"),
+        )
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Label loss on the pictures or on the events, as the phase says."""

@@ -144,7 +144,7 @@ class ReconstructThenRunMethod(Method):
     def phases(self) -> tuple[Phase, ...]:
         """Image network, reconstruction network."""
         return (
-            Phase(TEACH, self.teacher_share, student=False, pictures_only=True),
+            Phase(TEACH, self.teacher_share, student=False, needs="pictures"),
             Phase("reconstruction", 1 - self.teacher_share),
         )
 

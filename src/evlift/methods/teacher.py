@@ -285,7 +285,7 @@ class TaughtMethod(LabelMethod):
         shared = tuple(replace(phase, share=phase.share * left) for phase in rest)
         if not self.teacher_share:
             return shared
-        return (Phase(TEACH, self.teacher_share, student=False, pictures_only=True), *shared)
+        return (Phase(TEACH, self.teacher_share, student=False, needs="pictures"), *shared)
 
     @property
     def networks(self) -> Iterable[nn.Module]:
