@@ -13,6 +13,7 @@ from evlift.api import split_batches
 from evlift.assembly import (
     build_feeder,
     build_method,
+    build_network,
     create_task,
     evaluation_feeder,
     open_run,
@@ -142,6 +143,26 @@ def test_a_network_that_reads_pictures_is_judged_on_aligned_frames_where_there_a
     assert torch.equal(frames.image[:, 0], window.frame)
     assert torch.equal(frames.image_target, window.event_target)
     assert evlift.evaluate(folder).names == window.names
+
+
+def test_a_run_that_began_with_published_weights_opens_without_a_network(tmp_path, monkeypatch):
+    import timm
+
+    def offline(encoder, pretrained, **options):
+        if pretrained:
+            raise OSError("no network")
+        return create(encoder, False, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda encoder, pretrained, **options: create(encoder, False, **options)
+    )
+    model = {"name": "timm", "encoder": "mobilenetv3_small_050", "pretrained": True}
+    folder = evlift.train(tiny(model=model, train={"steps": 1}), tmp_path).folder
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(DataError, match="published weights"):
+        build_network(open_run(folder).recipe, 10)
+    assert 0 <= evlift.evaluate(folder).score <= 1
 
 
 def test_a_split_without_recordings_judges_nothing_and_says_what_does(run):

@@ -12,6 +12,7 @@ from evlift.datasets.suites import SUITES, data_root, folders_suite, simulated_d
 from evlift.datasets.transfer import Encoder, Feeder, select_window
 from evlift.errors import ConfigError, DataError
 from evlift.events import EventStream
+from evlift.simulate import Saccades
 from helpers import tiny
 
 
@@ -109,6 +110,16 @@ def test_cached_evaluation_is_the_same_and_is_read_again(task, tmp_path, monkeyp
     assert torch.equal(next(iter(cached.evaluation("val"))).events, plain.events)
     with pytest.raises(pytest.fail.Exception):  # another recipe, another key
         next(iter(cached.evaluation("val", window="saccade")))
+
+
+def test_the_cache_tells_sensors_and_simulators_apart(monkeypatch):
+    options = InputOptions(encoding="saccade")
+    here = Encoder(options, (34, 34)).description
+    assert Encoder(options, (34, 34)).description == here
+    assert Encoder(options, (68, 68)).description != here
+    assert Encoder(InputOptions(), (34, 34)).description != Encoder(InputOptions(), (68, 68)).description
+    monkeypatch.setattr(Saccades, "version", Saccades.version + 1)
+    assert Encoder(options, (34, 34)).description != here
 
 
 def test_hidden_labels_stay_hidden(task):

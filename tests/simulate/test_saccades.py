@@ -99,6 +99,23 @@ def test_pictures_of_any_size_fill_the_sensor(size: tuple[int, int]) -> None:
         assert abs(events.y.mean() - 19.5) < 6
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": (1.05, 0.95)}, r"`scale` as a pair 0\.01 <= low <= high, but got \(1\.05, 0\.95\)"),
+        ({"scale": (0.0, 0.0)}, "`scale` as a pair"),
+        ({"amplitude_px": (6.0, 4.0)}, "`amplitude_px` as a pair"),
+        ({"blur_px": (0.6, 0.3)}, "`blur_px` as a pair"),
+        ({"threshold": (0.0, 0.2)}, r"`threshold` as a pair 0\.01 <="),
+        ({"noise_hz": (0.0, float("nan"))}, "`noise_hz` as a pair"),
+        ({"step_us": 0}, "0 < step_us <= duration_us"),
+    ],
+)
+def test_ranges_that_no_camera_can_have_are_refused(options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Saccades(**options)
+
+
 def test_saccades_refuse_what_they_cannot_show() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ConfigError, match="Did you mean 'random3'"):
