@@ -125,6 +125,14 @@ def test_aliases_as_people_write_them_are_read():
     assert load_yaml("") is None
 
 
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "train: {lr: 1}\ndata: x\ntrain: {steps: 2}", "a: [{b: 1, b: 2}]"]
+)
+def test_yaml_with_a_name_twice_is_refused(text):
+    with pytest.raises(ConfigError, match=r"once, but got it again in .*line"):
+        load_yaml(text)
+
+
 @pytest.mark.parametrize("field", [("method", "teacher"), ("model", "width"), ("data", "fold")])
 def test_a_recipe_never_has_a_class_imported(tmp_path, monkeypatch, field):
     """The recipe of a run that somebody sends along is a recipe too."""

@@ -64,7 +64,7 @@ def test_arguments_become_fields_and_other_words_stay():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--train.lr", "nan"], "Expected train.lr to be a finite number, but got nan.*default, 0.001"),
+        (["--train.lr", "nan"], "Expected train.lr to be a finite number, but got nan.*default is 0.001"),
         (["--train.lr", ".nan"], "Expected train.lr to be a finite number, but got nan"),
         (["--model.width", ".inf"], "Expected model.width to be a finite number, but got inf"),
         (["--input.amplitude", "[.nan, 2]"], "Expected input.amplitude to be a finite number"),

@@ -97,7 +97,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *rest: object
 
 def _complain(error: object, code: int) -> int:
     if not getattr(error, "said", False):  # by another process
-        print(f"evlift: {error or 'interrupted'}", file=sys.stderr)
+        print(f"evlift: {str(error) or 'interrupted'}", file=sys.stderr)
     return code
 
 

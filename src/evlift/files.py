@@ -114,7 +114,8 @@ def load_yaml(text: str) -> Any:
     """The content of a YAML document: plain values alone, and no more of them than text could hold.
 
     Raises:
-        ConfigError: no YAML, tags that ask for Python objects, or aliases that multiply into a flood.
+        ConfigError: no YAML, a name twice in one mapping, tags that ask for Python objects, or aliases that multiply
+            into a flood.
     """
     import yaml
 
@@ -123,6 +124,7 @@ def load_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if _nodes(node, {}) > MAX_NODES:
             raise ConfigError(f"Expected at most {MAX_NODES} values, but got aliases that repeat more.")
+        _refuse_twins(node, set())
         return None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
@@ -130,6 +132,23 @@ def load_yaml(text: str) -> Any:
         raise ConfigError(str(error) or "it is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def _refuse_twins(node: Any, seen: set[int]) -> None:
+    """YAML keeps the last of two entries of one name without a word."""
+    if not isinstance(getattr(node, "value", None), list) or id(node) in seen:
+        return
+    seen.add(id(node))
+    names: set[str] = set()
+    for part in node.value:
+        for inner in part if isinstance(part, tuple) else (part,):
+            _refuse_twins(inner, seen)
+        name = part[0].value if isinstance(part, tuple) and isinstance(part[0].value, str) else None
+        if name is not None and name in names:
+            raise ConfigError(
+                f"Expected '{name}' once, but got it again in {str(part[0].start_mark).strip()}."
+            )
+        names.add(name or "")
 
 
 def _nodes(node: Any, counted: dict[int, int]) -> int:

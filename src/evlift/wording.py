@@ -50,6 +50,7 @@ KINDS = {
     "tuple[int, int]": "a list of 2 whole numbers",
     "tuple[float, float]": "a list of 2 finite numbers",
     "tuple with 2 elements": "a list of 2 numbers",
+    "<class 'tuple'>": "a list of 2 numbers",
 }
 """Types as jsonargparse names them, and what a recipe has in their place."""
 
@@ -59,7 +60,7 @@ def of_wrong_value(said: str, defaults: Mapping[str, Any]) -> str:
 
     Example:
         >>> of_wrong_value("Parser key \\"a.b\\":\\n  Expected a <class 'float'>. Got value: nan", {"a.b": 0.1})
-        'Expected a.b to be a finite number, but got nan. Leave it out for its default, 0.1.'
+        'Expected a.b to be a finite number, but got nan. Correct it or leave it out; the default is 0.1.'
     """
     found = re.match(r'Parser key "([\w.]+)":\s+(.*)(?:Got|Given) value: (.*)', said, re.DOTALL)
     if not found:
@@ -73,7 +74,7 @@ def of_wrong_value(said: str, defaults: Mapping[str, Any]) -> str:
     if not kinds:
         return said
     default = defaults.get(field)
-    remedy = "Leave it out for its default" + ("." if default is None else f", {default}.")
+    remedy = "Correct it or leave it out" + ("." if default is None else f"; the default is {default}.")
     return f"Expected {field} to be {' or '.join(kinds)}, but got {value.strip()}. {remedy}"
 
 

@@ -42,6 +42,18 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, content):
         evlift.train(recipe, tmp_path)
 
 
+def test_a_checkpoint_with_changed_bytes_is_refused(tmp_path):
+    recipe = tiny(train={"steps": 4})
+    with pytest.raises(KeyboardInterrupt):
+        evlift.train(recipe, tmp_path, report=_stop)
+    content = bytearray((tmp_path / "last.ckpt").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 16] = b"X" * 16
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be resumed from .* sum of"):
+        evlift.train(recipe, tmp_path)
+
+
 def _stop(done, total, values):
     raise KeyboardInterrupt
 

@@ -266,6 +266,36 @@ def test_numbers_are_the_same_where_kernels_run_uncompiled(written: bytes) -> No
     assert parse_exponent.py_func(text, behind, len(text)) == parse_exponent(text, behind, len(text))
 
 
+@pytest.mark.parametrize(
+    ("rows", "count"), [("", 0), ("5,1,2,1\n", 1), ("5,1,2,1", 1), ("5,1,2,1\n6,1,2,0\n", 2)]
+)
+def test_a_table_with_names_may_be_as_short_as_it_likes(tmp_path: Path, rows: str, count: int) -> None:
+    (tmp_path / "events.csv").write_text(f"t,x,y,p\n{rows}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert len(read_events(tmp_path / "events.csv", sensor_size=SIZE)) == count
+
+
+def test_decimal_commas_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("t;x;y;p\n0,5;1;2;1\n1,5;1;2;0\n")
+    with pytest.raises(FormatError, match=r"4 numbers a line .* but got 5\. Are these decimal commas"):
+        read_events(tmp_path / "events.csv", sensor_size=SIZE)
+
+
+def test_text_holds_the_latest_times(tmp_path: Path) -> None:
+    times = [-(2**62) + 1, 10**18, 2**60, 2**62 - 1]
+    stream = EventStream.from_columns(times, [1] * 4, [2] * 4, [True] * 4, sensor_size=SIZE)
+    write_events(tmp_path / "events.txt", stream)
+    assert read_events(tmp_path / "events.txt").t.tolist() == sorted(times)
+
+
+def test_a_sensor_that_no_reader_accepts_is_not_written(tmp_path: Path) -> None:
+    stream = EventStream.empty((2**14, 2**14))
+    with pytest.raises(FormatError, match="at most 67108864 pixels"):
+        write_events(tmp_path / "events.npz", stream)
+    assert not list(tmp_path.iterdir())
+
+
 def test_text_round_trip_and_its_windows(stream: EventStream, tmp_path: Path) -> None:
     for name in ("events.txt", "events.csv"):
         write_events(tmp_path / name, stream.windows(duration_us=700_000))

@@ -90,6 +90,15 @@ def test_a_wrong_index_is_not_trusted(stream: EventStream, written: Path, tmp_pa
     assert read_events(path, 6_000_000, 6_050_000) == stream.between(6_000_000, 6_050_000)
 
 
+def test_a_single_value_in_the_place_of_a_column_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = 3
+    with pytest.raises(FormatError, match="to be an array, but got a single value"):
+        read_events(path)
+
+
 def test_files_as_published_without_our_attributes(stream: EventStream, tmp_path: Path) -> None:
     path = tmp_path / "events.h5"
     with h5py.File(path, "w") as file:

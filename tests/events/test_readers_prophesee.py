@@ -308,7 +308,8 @@ def test_round_trip(
 @pytest.mark.parametrize(
     ("form", "t", "x", "remedy"),
     [("evt2", [-1], [0], "`t`"), ("evt3", [2**42], [0], "`t`"), ("dat", [2**32], [0], "32-bit clock"),
-     ("dat", [2**32 - 5, 2**32 + 2**31], [0, 0], "32-bit clock")],
+     ("dat", [2**32 - 5, 2**32 + 2**31], [0, 0], "32-bit clock"),
+     ("dat", [2**32 - 5, 2**32, 2**32 + 2**31 + 8], [0, 0, 0], "32-bit clock")],
 )  # fmt: skip
 def test_writers_refuse_what_the_format_cannot_hold(
     tmp_path: Path, form: str, t: list[int], x: list[int], remedy: str

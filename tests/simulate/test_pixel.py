@@ -149,8 +149,12 @@ def test_constant_frames_and_an_empty_continuation_are_silent() -> None:
         ({"times_us": [0, 5, 5]}, "strictly increasing"),
         ({"times_us": [0, 5]}, r"`times_us` \[N\]"),
         ({"times_us": [0, 5, 2**32]}, "35 minutes"),
-        ({"threshold_on": 0.0}, "`threshold_on` > 0"),
-        ({"threshold_off": np.nan}, "`threshold_off` > 0"),
+        ({"threshold_on": 0.0}, "`threshold_on` to be finite and at least"),
+        ({"threshold_off": np.nan}, "`threshold_off` to be finite and at least"),
+        # float32 does not tell such a step from none, and the events would never end
+        ({"threshold_on": 1e-8, "log_frames": np.full((3, 4, 5), -1.0)}, "at least 1.2e-05 log units"),
+        ({"refractory_us": np.nan}, "`refractory_us` to be at least 0 and finite, but got nan"),
+        ({"refractory_us": -5.0}, "`refractory_us` to be at least 0"),
         ({"threshold_off": np.ones((2, 2))}, r"a map \(4, 5\)"),
         ({"log_frames": np.zeros((0, 4, 5)), "times_us": []}, "at least one frame"),
         ({"log_frames": np.full((3, 4, 5), -np.inf)}, "finite"),
@@ -162,6 +166,17 @@ def test_what_does_not_fit_is_refused(change: dict, message: str) -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         simulate_frames(**(setting | change))
+
+
+@pytest.mark.parametrize("start", [-15.0, -1.0, 3.0])
+def test_the_least_threshold_gives_its_events(start: float) -> None:
+    """Each step of the reference is rounded: the number of events is right within 1 %."""
+    stop = start + 0.9
+    least = float(np.float32(100 * np.finfo(np.float32).eps * max(abs(start), abs(stop)) * 1.001))
+    frames = np.array([start, stop]).reshape(2, 1, 1)
+    events, _ = simulate_frames(frames, [0, 1000], threshold_on=least, threshold_off=least)
+    assert len(events) == pytest.approx(0.9 / least, rel=0.01)
+    assert events.p.all()
 
 
 def test_log_intensity_is_the_formula() -> None:

@@ -106,7 +106,7 @@ def test_pictures_of_any_size_fill_the_sensor(size: tuple[int, int]) -> None:
         ({"scale": (0.0, 0.0)}, "`scale` as a pair"),
         ({"amplitude_px": (6.0, 4.0)}, "`amplitude_px` as a pair"),
         ({"blur_px": (0.6, 0.3)}, "`blur_px` as a pair"),
-        ({"threshold": (0.0, 0.2)}, r"`threshold` as a pair 0\.01 <="),
+        ({"threshold": (0.0, 0.2)}, r"`threshold` as a pair 0\.001 <="),
         ({"noise_hz": (0.0, float("nan"))}, "`noise_hz` as a pair"),
         ({"step_us": 0}, "0 < step_us <= duration_us"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,9 @@ def load_resume(path: Path) -> dict[str, Any]:
         DataError: the file is broken or holds anything but plain data.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch checks no sums
+                raise ValueError(f"the sum of '{damaged}' is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may fail anywhere in the decoder
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ LATEST_US = 2**62
 """Times go from -2^62 to 2^62 µs, so that int64 holds the sum and the difference of two."""
 MAX_SIDE = 2**16
 """Pixels; coordinates are uint16."""
+MAX_PIXELS = 2**26
+"""Of a sensor: the largest made have 2^20, and every representation allocates its whole grid (decided here)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,10 +61,14 @@ class EventStream:
         Fractions of coordinates are cut off, as an event lies in the pixel that holds it.
 
         Raises:
-            ValueError: columns of different lengths, times or coordinates that are NaN, times beyond ±2^62 µs, or
-                coordinates outside `sensor_size`.
+            ValueError: columns of different lengths, times or coordinates that are NaN, times beyond ±2^62 µs, a
+                `sensor_size` that no sensor has, or coordinates outside it.
         """
-        height, width = (int(side) for side in sensor_size)
+        height, width = (operator.index(side) for side in sensor_size)
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            raise ValueError(
+                f"Expected `sensor_size` as (H, W) in 1..{MAX_SIDE} pixels, but got ({height}, {width})."
+            )
         columns = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
         shapes = {name: column.shape for name, column in columns.items()}
         if any(column.ndim != 1 for column in columns.values()) or len(set(shapes.values())) != 1:

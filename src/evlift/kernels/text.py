@@ -14,7 +14,8 @@ UPPER_E, LOWER_E = 69, 101
 POWERS = np.array([10**k for k in range(19)], np.int64)
 FLOOR, NEAREST, CEILING = range(3)
 MAX_DIGITS = 18
-FULL = 10**17  # a value that cannot take another digit
+FULL = 10**17  # a value that takes no further digit behind the point
+MOST = (2**63 - 10) // 10  # a value that takes one more before it
 
 
 @njit(cache=True, nogil=True)
@@ -31,7 +32,7 @@ def parse_number(text: NDArray[np.uint8], i: int, stop: int, shift: int, cut: bo
         c = int(text[i])  # uint8 would overflow where this runs uncompiled
         if ZERO <= c <= NINE:
             seen += 1
-            if value < FULL:
+            if value < (FULL if point else MOST):
                 value = value * 10 + (c - ZERO)
                 exponent -= 1 if point else 0
             elif not point:

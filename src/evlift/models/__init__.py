@@ -42,6 +42,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(f"Unknown option '{unknown[0]}' of model '{name}'. Known: {', '.join(known)}.")
+    if options.get("classes", 1) < 1:
+        raise ConfigError(f"Expected `classes` to be at least 1, but got {options['classes']}.")
     return factory(**options)
 
 

@@ -279,6 +279,8 @@ def integrate_and_fire(
 
 
 def _stack(trace: Trace) -> tuple[Tensor, Tensor]:
+    if not trace.spikes:
+        raise ValueError("Expected `x` of at least one time step, [B, T, ...], but got T = 0.")
     return torch.stack(trace.spikes, 1), torch.stack(trace.potentials, 1)  # T × [B, ...] → [B, T, ...]
 
 

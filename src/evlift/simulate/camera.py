@@ -13,7 +13,7 @@ from evlift.simulate.noise import add_noise, add_shot_noise
 from evlift.simulate.pixel import PixelState, simulate_frames
 
 Range = tuple[float, float]
-LEAST_THRESHOLD = 0.01
+LEAST_THRESHOLD = 0.001
 """Log units; a camera of less would send more events than memory holds. Source: decided here."""
 
 
@@ -117,9 +117,10 @@ class EventCamera:
     gamma: Range = (1.8, 2.4)
 
     def __post_init__(self) -> None:
-        for name in ("refractory_us", "noise_hz", "leak_hz", "shot_hz", "black", "gamma"):
+        for name in ("refractory_us", "noise_hz", "leak_hz", "shot_hz", "gamma"):
             check_pair(name, getattr(self, name))
         check_pair("threshold", self.threshold, least=LEAST_THRESHOLD)
+        check_pair("black", self.black, least=1e-6)
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> EventPixels:
         """Pixels of a camera of (H, W)."""

@@ -32,6 +32,10 @@ class PixelState:
     since_us: int
 
 
+RESOLUTION = 100 * float(np.finfo(np.float32).eps)
+"""Least threshold relative to the largest log intensity: the reference moves in float32. Source: decided here."""
+
+
 def log_intensity(frames: ArrayLike, *, black: float = 1e-3, gamma: float = 1.0) -> NDArray[np.float32]:
     """Log intensity of pictures of any shape: ``log(black + (1 - black) · picture^gamma)``.
 
@@ -45,8 +49,10 @@ def log_intensity(frames: ArrayLike, *, black: float = 1e-3, gamma: float = 1.0)
         gamma: exponent from pixel value to light.
 
     Raises:
-        ValueError: values outside 0..1 that are not uint8.
+        ValueError: values outside 0..1 that are not uint8, or `black` outside (0, 1].
     """
+    if not 0 < black <= 1:
+        raise ValueError(f"Expected `black` in (0, 1], but got {black}.")
     light = unit_range(np.asarray(frames), "frames")
     if gamma != 1:
         light = np.power(light, np.float32(gamma))
@@ -116,8 +122,11 @@ def simulate_frames(
     size = (int(frames.shape[1]), int(frames.shape[2]))
     if len(frames) == 0:
         return EventStream.empty(size), state
-    on = _threshold_map(threshold_on, size, "threshold_on")
-    off = _threshold_map(threshold_off, size, "threshold_off")
+    least = float(max(np.abs(frames).max(), np.abs(state.reference).max())) * RESOLUTION
+    on = _threshold_map(threshold_on, size, "threshold_on", least)
+    off = _threshold_map(threshold_off, size, "threshold_off", least)
+    if not 0 <= refractory_us < np.inf:
+        raise ValueError(f"Expected `refractory_us` to be at least 0 and finite, but got {refractory_us}.")
     reference, blind = state.reference.copy(), state.blind_until_us.copy()
     leak = _leak_per_us(leak_hz, on)
     packed = crossings(
@@ -173,10 +182,15 @@ def _check_continuation(frames: NDArray[np.float32], times: NDArray[np.int64], s
         )
 
 
-def _threshold_map(threshold: float | FloatArray, size: tuple[int, int], name: str) -> NDArray[np.float32]:
+def _threshold_map(
+    threshold: float | FloatArray, size: tuple[int, int], name: str, least: float
+) -> NDArray[np.float32]:
     values = np.asarray(threshold, np.float32)
-    if not (values > 0).all():
-        raise ValueError(f"Expected `{name}` > 0 in log units, but got {values.min()}.")
+    if not ((values > 0) & (values >= least) & (values < np.inf)).all():
+        raise ValueError(
+            f"Expected `{name}` to be finite and at least {least:.2g} log units, 100 times what float32 tells apart in "
+            f"these frames, but got {values.min()} to {values.max()}."
+        )
     if values.shape not in ((), size):
         raise ValueError(f"Expected `{name}` as one number or a map {size}, but got shape {values.shape}.")
     return np.ascontiguousarray(np.broadcast_to(values, size))

@@ -26,15 +26,12 @@ from evlift.events.readers.chunk import (
 )
 from evlift.events.readers.source import GIVE_SENSOR, Source, buffered, checked_source, system_errors_of
 from evlift.events.readers.windowing import windows_of
-from evlift.events.stream import EventStream
+from evlift.events.stream import MAX_PIXELS, EventStream
 from evlift.registry import Registry
 
 READERS = Registry("event format")
 
 SensorSize = tuple[int, int]
-
-MAX_PIXELS = 2**26
-"""Of a sensor: the largest made have 2^20, and every representation allocates its whole grid (decided here)."""
 
 MAX_HELD = 2**20
 """Events held back for late ones, at most, however dense they are."""

@@ -128,6 +128,8 @@ def require_filters(dataset: Any, name: str) -> None:
             raise FormatError(
                 f"Expected whole settings of the filter {code} of {name}, but got {parameters}."
             )
+    if not dataset.shape:
+        raise FormatError(f"Expected {name} to be an array, but got a single value or nothing.")
     if dataset.dtype.kind not in "biuf":
         raise FormatError(f"Expected {name} to hold numbers, but got {dataset.dtype}.")
     if dataset.chunks and int(np.prod(dataset.chunks)) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:

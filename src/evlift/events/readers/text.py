@@ -20,6 +20,7 @@ from evlift.events.readers.columns import (
     match_names,
 )
 from evlift.events.readers.source import GIVE_SENSOR
+from evlift.wording import counted
 
 TIME_SHIFT = {"us": 0, "ms": 3, "s": 6}
 GAPS = re.compile(r"[\s,;]+")
@@ -76,8 +77,10 @@ class TextReader(TableReader, RecordReader):
         """Text whose lines, past comments and a header, hold four numbers or more."""
         if b"\0" in head:
             return False
-        lines = head.decode("ascii", "replace").splitlines()[:-1] or [head.decode("ascii", "replace")]
+        lines = _whole(head.decode("ascii", "replace").splitlines(keepends=True))
         lines = [line for line in lines[:200] if line.strip() and line.lstrip()[0] not in "#%"]
+        if len(lines) == 1 and len(match_names(_fields(lines[0]))) == 4:
+            return True  # names of columns, and no event
         rows = [_numbers(line) for line in lines[1:] or lines]
         return not lines or any(_is_event(row) and len(row) <= 8 for row in rows)
 
@@ -118,6 +121,11 @@ class TextReader(TableReader, RecordReader):
         detected: list[str] = []
         order = self.order_given
         matched = match_names(names)
+        if matched and rows and min(map(len, rows)) > len(names):
+            raise FormatError(
+                f"Expected {counted(len(names), 'number')} a line of {self.name}, as its line of names says, but got "
+                f"{len(rows[0])}. Are these decimal commas? Write points."
+            )
         if order is None and len(matched) == 4:
             letters = {stored: letter for letter, stored in matched.items()}
             order = "".join(letters.get(name, "-") for name in names)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from evlift.errors import FormatError
-from evlift.events.stream import EventStream
+from evlift.events.stream import MAX_PIXELS, EventStream
 from evlift.files import atomic_path
 from evlift.registry import Registry
 
@@ -37,6 +37,10 @@ class Writer(ABC):
     extensions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: Path, sensor_size: tuple[int, int]) -> None:
+        if sensor_size[0] * sensor_size[1] > MAX_PIXELS:
+            raise FormatError(
+                f"Expected a sensor of at most {MAX_PIXELS} pixels, as readers do, but got (H, W) = {sensor_size}."
+            )
         self.path = path
         self.sensor_size = sensor_size
         self.last_t: int | None = None

@@ -77,7 +77,8 @@ class Evt3Writer(EvtWriter):
 class DatWriter(RecordWriter):
     """Writes DAT: 8-byte records. Its clock starts below 2^32 µs and may wrap, but not across half a turn.
 
-    A gap of 2^31 µs (35.8 minutes) and more is refused if the clock wraps in it: readers could not tell.
+    From the first wrap on, and across it, a gap of 2^31 µs (35.8 minutes) and more is refused: readers take it for a
+    wrap, or for an event from before one.
     """
 
     format = "dat"
@@ -95,12 +96,12 @@ class DatWriter(RecordWriter):
         super()._check(block)
         before = block.t[0] if self.last_t is None else self.last_t
         times = np.concatenate([[before], block.t])
-        wraps = times[1:] >> 32 != times[:-1] >> 32
+        wrapped = times[1:] >> 32 > 0
         late_start = self.last_t is None and block.t[0] >= 2**32
-        if late_start or np.any(np.diff(times)[wraps] >= 2**31):
+        if late_start or np.any(np.diff(times)[wrapped] >= 2**31):
             raise FormatError(
                 "Expected times that a 32-bit clock can tell, from below 2^32 µs and without a gap of 2^31 "
-                f"µs where it wraps, but got {block.t[0]} to {block.t[-1]} µs. Shift them (evlift convert has "
+                f"µs from its first wrap on, but got {block.t[0]} to {block.t[-1]} µs. Shift them (evlift convert has "
                 "--from-zero), or choose EVT3."
             )
 
