@@ -113,7 +113,7 @@ class RandomGeometry:
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"Expected `flip` to be a probability in [0, 1], but got {self.flip}.")
-        if self.rotation_deg < 0 or self.padding < 0:
+        if not (self.rotation_deg >= 0 and self.padding >= 0):
             raise ConfigError(
                 f"Expected `rotation_deg` and `padding` to be 0 or more, but got {self.rotation_deg} and "
                 f"{self.padding}."
@@ -282,7 +282,7 @@ class RandomEvents:
     def __post_init__(self) -> None:
         for name in ("drop", "drop_area", "drop_time", "flip_polarity", "flip_time"):
             check_share(name, getattr(self, name))
-        if self.jitter_us < 0 or self.jitter_px < 0:
+        if not (self.jitter_us >= 0 and self.jitter_px >= 0):
             raise ConfigError(
                 f"Expected `jitter_us` and `jitter_px` to be 0 or more, but got {self.jitter_us} and "
                 f"{self.jitter_px}."

@@ -27,7 +27,7 @@ class Filter(Protocol):
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if value <= 0:
+        if not 0 < value < np.inf:
             raise ConfigError(f"Expected `{name}` to be positive, but got {value}.")
 
 
