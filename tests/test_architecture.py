@@ -22,9 +22,10 @@ import evlift
 
 SOURCE = Path(evlift.__file__).parent
 
-BASE = {"errors", "registry", "files", "masks", "extras", "wording"}
+BASE = {"errors", "checks", "registry", "files", "masks", "extras", "wording"}
 MAY_IMPORT = {  # part of the package → the parts below it that it may import, now or inside a function
     "errors": set(),
+    "checks": {"errors"},
     "registry": {"errors"},
     "files": {"errors"},
     "masks": set(),
@@ -40,7 +41,7 @@ MAY_IMPORT = {  # part of the package → the parts below it that it may import,
     "datasets": BASE | {"events", "representations", "augment", "simulate"},
     "losses": {"errors", "registry", "masks"},
     "models": {"errors", "registry"},
-    "methods": {"errors", "registry", "masks", "losses", "models"},
+    "methods": {"errors", "checks", "registry", "masks", "losses", "models"},
     "config": BASE | {"datasets", "models", "methods"},
     "engine": BASE | {"config", "events", "representations", "datasets", "models", "methods"},
     "assembly": BASE | {"config", "events", "representations", "datasets", "models", "methods", "engine"},

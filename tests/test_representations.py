@@ -213,7 +213,7 @@ class TestMistakes:
         ("name", "options", "message"),
         [
             ("frames", {"steps": 0}, "`steps` to be at least 1, but got 0"),
-            ("frames", {"by": "tme"}, "'time' or 'count'"),
+            ("frames", {"by": "tme"}, "one of time, count, but got 'tme'"),
             ("frames", {"crop_to_events": True}, "Expected a `size`"),
             ("frames", {"normalise": "quantile"}, "fit_scale"),
             ("frames", {"scale": 2.0}, "exactly with normalise='quantile'"),
@@ -225,7 +225,7 @@ class TestMistakes:
             ("voxel", {"bins": 0}, "`bins`"),
             ("time-surface", {"tau_us": 0}, "`tau_us`"),
             ("picture", {"normalise": "max"}, "for a picture"),
-            ("picture", {"background": "pink"}, "'light' or 'dark'"),
+            ("picture", {"background": "pink"}, "one of light, dark, but got 'pink'"),
             ("voxels", {}, "Did you mean 'voxel'"),
         ],
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.config import Recipe, check_range
+from evlift.checks import check_range
+from evlift.config import Recipe
 from evlift.engine.run import Run
 from evlift.errors import ConfigError, DataError
 from evlift.wording import as_fields, counted

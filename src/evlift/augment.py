@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from evlift.checks import check_share
 from evlift.errors import ConfigError
 from evlift.events.filters import flip_polarity, reverse_time
 from evlift.events.stream import EventStream
@@ -168,12 +169,6 @@ def moved(stream: EventStream, x: np.ndarray, y: np.ndarray, sensor_size: tuple[
     kept = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     coordinates = x[kept].astype(np.uint16), y[kept].astype(np.uint16)
     return EventStream(stream.t[kept], *coordinates, stream.p[kept], (int(height), int(width)))
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise ConfigError unless `value` lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ConfigError(f"Expected `{name}` in [0, 1], but got {value}.")
 
 
 def drop_events(stream: EventStream, share: float, rng: np.random.Generator) -> EventStream:

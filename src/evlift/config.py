@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from evlift.checks import check_range
 from evlift.errors import ConfigError
 from evlift.files import load_yaml
 from evlift.registry import Registry
@@ -219,13 +220,6 @@ class Recipe:
         for section, name in UNDECISIVE:
             del content[section][name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise ConfigError unless `value` is finite and in [low, high]."""
-    if not low <= value <= high or value == float("inf"):
-        wanted = f"at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:.10g}]"
-        raise ConfigError(f"Expected {name} to be {wanted}, but got {value}.")
 
 
 def registries() -> dict[str, Registry]:

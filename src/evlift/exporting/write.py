@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.config import check_range
+from evlift.checks import check_range
 from evlift.errors import ConfigError
 from evlift.exporting.contract import Contract
 from evlift.exporting.opened import open_exported

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlift.assembly import Trained
-from evlift.config import check_range
+from evlift.checks import check_range
 from evlift.datasets.transfer import FIRST_EVENTS
 from evlift.errors import ConfigError
 

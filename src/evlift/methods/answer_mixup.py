@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError
 from evlift.methods.baselines import LabelMethod
-from evlift.methods.kt import check_weight
 from evlift.methods.mixing import Mixer, check_ratio
 from evlift.models.modes import fixed_statistics
 

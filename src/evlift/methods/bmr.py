@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError
 from evlift.losses.adversarial import lsgan_critic_loss, lsgan_generator_loss
 from evlift.losses.distill import class_histogram, entropy, kd_loss
 from evlift.methods.base import ParameterGroup
-from evlift.methods.kt import check_weight
 from evlift.methods.teacher import Seen, Teacher, frozen
 from evlift.models.reconstruction import FakePool, Generator, PatchCritic
 

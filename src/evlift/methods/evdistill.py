@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError
 from evlift.losses.alignment import scale_gradient
 from evlift.losses.distill import (
@@ -23,7 +24,6 @@ from evlift.losses.task import ohem_loss
 from evlift.methods.answer_mixup import answer_mixup
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
-from evlift.methods.kt import check_weight
 from evlift.methods.matching import Matching, matching_kind, matching_losses, output_critic
 from evlift.methods.self_training import AveragedTeacher, distil_own
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen

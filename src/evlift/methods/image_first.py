@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError
 from evlift.losses.distill import kd_loss
 from evlift.losses.task import mean_logit_loss
 from evlift.methods.base import METHODS, Method, ParameterGroup, Phase, Progress, StepOutput
-from evlift.methods.kt import check_weight
 from evlift.methods.teacher import TEACH, TaughtMethod
 from evlift.models.composite import ReconstructThenRun
 

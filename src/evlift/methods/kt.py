@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError, DataError
 from evlift.losses.alignment import cka_loss
 from evlift.losses.task import tet_per_step
@@ -163,10 +164,3 @@ class KT(PairedMethod):
             parts["event_weight"] = (1 - share).mean()
         parts["label_events"] = event_loss
         return StepOutput(loss, parts, {"logits": dynamic.logits, "target": target, "mixed": mixed.clip})
-
-
-def check_weight(name: str, value: float) -> float:
-    """`value`, or :class:`~evlift.errors.ConfigError` if this weight of a loss is negative or not finite."""
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"Expected the weight `{name}` to be at least 0 and finite, but got {value}.")
-    return value

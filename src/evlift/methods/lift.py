@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from evlift.checks import check_weight
 from evlift.errors import ConfigError
 from evlift.methods.base import METHODS, Progress, StepOutput
 from evlift.methods.evdistill import EvDistill
-from evlift.methods.kt import check_weight
 from evlift.models.modes import fixed_statistics
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from evlift.checks import check_choice
 from evlift.errors import ConfigError, DataError
 
 Law = Literal["defective", "renormalised"]
@@ -269,11 +270,3 @@ _DRAWS: dict[str, Callable[[int, int, float, Law, Callable[..., Tensor]], Tensor
     "blend": _draw_blend,
     "none": _draw_none,
 }
-
-
-def check_choice(name: str, value: str, choices: object) -> None:
-    """Raise :class:`~evlift.errors.ConfigError` unless `value` is one of the Literal `choices`."""
-    if value not in get_args(choices):
-        raise ConfigError(
-            f"Expected `{name}` to be one of {', '.join(get_args(choices))}, but got '{value}'."
-        )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evlift.checks import check_choice, check_weight
 from evlift.errors import ConfigError
 from evlift.losses.alignment import reverse_gradient
 from evlift.methods.base import METHODS, Progress, StepOutput
-from evlift.methods.kt import PairedMethod, check_weight
+from evlift.methods.kt import PairedMethod
 from evlift.methods.mixing import (
     Law,
     Mixed,
@@ -18,7 +19,6 @@ from evlift.methods.mixing import (
     Mixing,
     RatioSchedule,
     Schedule,
-    check_choice,
     check_ratio,
 )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evlift.checks import check_choice
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.registry import Registry
@@ -61,9 +62,7 @@ class Representation(ABC):
             if len(size) != 2 or min(size) < 1:
                 raise ConfigError(f"Expected `size` to be (H, W) with positive sides, but got {self.size}.")
             object.__setattr__(self, "size", size)
-        if self.normalise not in get_args(Normalisation):
-            known = ", ".join(get_args(Normalisation))
-            raise ConfigError(f"Expected `normalise` to be one of {known}, but got '{self.normalise}'.")
+        check_choice("normalise", self.normalise, Normalisation)
         if (self.normalise == "quantile") != (self.scale is not None):
             raise ConfigError(
                 f"Expected `scale` exactly with normalise='quantile', but got scale={self.scale} with "
@@ -216,12 +215,6 @@ def create_representation(name: str, **options: Any) -> Representation:
             f"Unknown option of representation '{name}': {', '.join(unknown)}. Known: {', '.join(known)}."
         )
     return cls(**options)
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raise ConfigError unless the option `name` is at least 1."""
-    if value < 1:
-        raise ConfigError(f"Expected `{name}` to be at least 1, but got {value}.")
 
 
 def columns(stream: EventStream) -> list[NDArray[Any]]:

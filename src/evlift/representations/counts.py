@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evlift.checks import check_choice, check_positive
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.representations.base import (
@@ -18,7 +19,6 @@ from evlift.representations.base import (
     Columns,
     Representation,
     Window,
-    check_positive,
     columns,
 )
 from evlift.representations.scatter import GridSum, pieces
@@ -166,8 +166,7 @@ class Frames(Representation):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("steps", self.steps)
-        if self.by not in get_args(Cut):
-            raise ConfigError(f"Expected `by` to be 'time' or 'count', but got '{self.by}'.")
+        check_choice("by", self.by, Cut)
         if self.crop_to_events and self.size is None:
             raise ConfigError(
                 "Expected a `size` with crop_to_events=True, but got None. Give (H, W) to resize to."

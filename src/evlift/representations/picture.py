@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evlift.checks import check_choice
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
 from evlift.representations.base import REPRESENTATIONS, Columns, Representation, Window
@@ -56,8 +57,7 @@ class Picture(Representation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.background not in get_args(Background):
-            raise ConfigError(f"Expected `background` to be 'light' or 'dark', but got '{self.background}'.")
+        check_choice("background", self.background, Background)
         if self.normalise != "none":
             raise ConfigError(f"Expected normalise='none' for a picture, but got '{self.normalise}'.")
 

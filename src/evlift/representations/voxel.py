@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evlift.errors import ConfigError
+from evlift.checks import check_choice, check_positive
 from evlift.events.stream import EventStream
 from evlift.representations.base import (
     REPRESENTATIONS,
     Columns,
     Representation,
     Window,
-    check_positive,
     columns,
 )
 from evlift.representations.counts import tensor_edges, time_edges
@@ -56,9 +55,7 @@ class Voxel(Representation):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("bins", self.bins)
-        if self.convention not in get_args(Convention):
-            known = ", ".join(get_args(Convention))
-            raise ConfigError(f"Expected `convention` to be one of {known}, but got '{self.convention}'.")
+        check_choice("convention", self.convention, Convention)
 
     @property
     def channels(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evlift.config import check_range
+from evlift.checks import check_range
 from evlift.errors import ConfigError, DataError, FormatError
 from evlift.events import EventStream, RecordingWarning
 from evlift.events.framing import Fit
