@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 from evlift.checks import check_share
 from evlift.errors import ConfigError
 from evlift.events.filters import flip_polarity, reverse_time
-from evlift.events.stream import EventStream
+from evlift.events.stream import EventStream, merged
 from evlift.masks import VOID
 
 
@@ -223,12 +223,9 @@ def add_hot_pixels(stream: EventStream, pixels: int, rate_hz: float, rng: np.ran
     places = rng.choice(height * width, pixels, replace=False)
     fired = rng.poisson(rate_hz * (stream.duration_us + 1) * 1e-6, pixels)
     where = np.repeat(places, fired)
-    t = np.concatenate([stream.t, rng.integers(stream.t[0], stream.t[-1] + 1, len(where))])
-    x = np.concatenate([stream.x, (where % width).astype(np.uint16)])
-    y = np.concatenate([stream.y, (where // width).astype(np.uint16)])
-    p = np.concatenate([stream.p, rng.random(len(where)) < 0.5])
-    order = np.argsort(t, kind="stable")
-    return EventStream(t[order], x[order], y[order], p[order], stream.sensor_size)
+    t = rng.integers(stream.t[0], stream.t[-1] + 1, len(where))
+    x, y = (where % width).astype(np.uint16), (where // width).astype(np.uint16)
+    return merged(stream, EventStream(t, x, y, rng.random(len(where)) < 0.5, stream.sensor_size))
 
 
 def scale_time(stream: EventStream, factor: float) -> EventStream:

@@ -173,3 +173,12 @@ class EventStream:
             if drop_last and start + length > last + 1:
                 return
             yield self.between(start, start + length)
+
+
+def merged(first: EventStream, second: EventStream) -> EventStream:
+    """Events of two streams of one sensor in order of time; at equal times the first stream's come first."""
+    if len(second) == 0:
+        return first
+    t, x, y, p = (np.concatenate([getattr(first, name), getattr(second, name)]) for name in "txyp")
+    order = np.argsort(t, kind="stable")
+    return EventStream(t[order], x[order], y[order], p[order], first.sensor_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evlift.events.stream import EventStream
+from evlift.events.stream import EventStream, merged
 
 SHOT_FALL = 0.75  # of the shot noise, from black to white
 
@@ -64,12 +64,3 @@ def add_shot_noise(
     kept = rng.random(n) < 1 - SHOT_FALL * np.exp(np.minimum(seen, 0))
     noise = EventStream(t, x.astype(np.uint16), y.astype(np.uint16), rng.random(n) < 0.5, stream.sensor_size)
     return merged(stream, noise[kept])
-
-
-def merged(first: EventStream, second: EventStream) -> EventStream:
-    """Events of two streams of one sensor in order of time; at equal times the first stream's come first."""
-    if len(second) == 0:
-        return first
-    t, x, y, p = (np.concatenate([getattr(first, name), getattr(second, name)]) for name in "txyp")
-    order = np.argsort(t, kind="stable")
-    return EventStream(t[order], x[order], y[order], p[order], first.sensor_size)
