@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from evlift import assembly
 from evlift.config import InputOptions, parse_recipe
@@ -246,6 +250,34 @@ def test_own_folders(tmp_path):
     found = list(evlift.predict(run.folder, tmp_path / "events" / "left" / "0.npz", n_events=150))
     assert [p.events for p in found] == [150, 150, 100]
     assert all(p.label in ("left", "right") and 0.5 <= p.confidence <= 1 for p in found)
+
+
+def test_copies_of_recordings_under_another_name_are_told(tmp_path):
+    import evlift
+
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(
+            tmp_path / "images" / name / "a.png"
+        )
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(
+            tmp_path / "images" / name / "b.png"
+        )
+        for i in range(5):
+            t, p = np.sort(rng.integers(0, 9000, 50)), rng.random(50) < 0.5
+            stream = EventStream.from_columns(t, t % 30, t % 20, p, sensor_size=(20, 30))
+            evlift.write_events(tmp_path / "events" / name / f"{i}.npz", stream)
+    folders = {"images": str(tmp_path / "images"), "recordings": str(tmp_path / "events")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        judged = folders_suite(**folders).val[0]
+    for i in range(3):  # some of them are dealt to the teaching splits
+        shutil.copy(judged.path, tmp_path / "events" / "left" / f"copy{i}.npz")
+    with pytest.warns(
+        UserWarning, match=r"of val and test, such as .*, have the content of items that teach"
+    ):
+        folders_suite(**folders)
 
 
 def test_every_suite_is_registered():

@@ -20,6 +20,7 @@ from evlift.wording import counted
 Source = TypeVar("Source", bound=Collection[Any])
 FORMAT = "evlift-manifest"
 VERSION = 1
+JUDGING = ("val", "test")
 
 
 @dataclass(frozen=True, order=True)
@@ -76,6 +77,15 @@ class Manifest:
     def objects(self, split: str) -> frozenset[str]:
         """Object ids in `split`."""
         return frozenset(row.object_id for row in self.rows if row.split == split)
+
+    def copies(self) -> tuple[Row, ...]:
+        """Rows of val and test whose content another split has too, as an object of another name."""
+        taught: dict[str, set[str]] = {}
+        for row in self.rows:
+            if row.split not in JUDGING:
+                taught.setdefault(row.sha256, set()).add(row.object_id)
+        judged = (row for row in self.rows if row.split in JUDGING)
+        return tuple(row for row in judged if taught.get(row.sha256, set()) - {row.object_id})
 
     def select(self, split: str, items: Source, *, verify: bool = False) -> Source:
         """The items of `split` out of a collection of images or recordings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from evlift.datasets.items import Collection, Images, Recordings
 from evlift.datasets.manifest import Manifest, Split, check_disjoint, few_shot, some
 from evlift.datasets.scenes import SceneImages, SceneRecordings, hide_masks
 from evlift.datasets.wrappers import check_same_classes, hide_targets
+from evlift.wording import counted
 
 PARTS = ("source", "source_val", "train", "unlabelled", "val", "test")
 
@@ -109,7 +111,7 @@ def assemble(
         val=val,
         test=test,
         sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
-        manifest=Manifest.build(splits),
+        manifest=_checked_manifest(splits),
     )
 
 
@@ -160,10 +162,22 @@ def assemble_scenes(
         val=val,
         test=test,
         sensor_size=(int(sensor_size[0]), int(sensor_size[1])),
-        manifest=Manifest.build(splits),
+        manifest=_checked_manifest(splits),
         duration_us=duration_us,
         label_at=label_at,
     )
+
+
+def _checked_manifest(splits: Mapping[str, Collection[Any]]) -> Manifest:
+    """The manifest, with a warning where files were copied under another name: object ids do not see that."""
+    manifest = Manifest.build(splits)
+    if copies := manifest.copies():
+        warnings.warn(
+            f"{counted(len(copies), 'item')} of val and test, such as '{copies[0].name}', have the content of items "
+            "that teach: their score is not that of unseen objects. Delete the copies.",
+            stacklevel=3,
+        )
+    return manifest
 
 
 def check_splits(splits: Mapping[str, Collection[Any]], *, leak: bool = False) -> None:
