@@ -33,7 +33,7 @@ class PixelState:
 
 
 RESOLUTION = 100 * float(np.finfo(np.float32).eps)
-"""Least threshold relative to the largest log intensity: the reference moves in float32. Source: decided here."""
+"""Least threshold relative to the largest log intensity, 0.1 or more: the reference moves in float32 (decided here)."""
 
 
 def log_intensity(frames: ArrayLike, *, black: float = 1e-3, gamma: float = 1.0) -> NDArray[np.float32]:
@@ -122,7 +122,7 @@ def simulate_frames(
     size = (int(frames.shape[1]), int(frames.shape[2]))
     if len(frames) == 0:
         return EventStream.empty(size), state
-    least = float(max(np.abs(frames).max(), np.abs(state.reference).max())) * RESOLUTION
+    least = max(float(np.abs(frames).max()), float(np.abs(state.reference).max()), 0.1) * RESOLUTION
     on = _threshold_map(threshold_on, size, "threshold_on", least)
     off = _threshold_map(threshold_off, size, "threshold_off", least)
     if not 0 <= refractory_us < np.inf:
@@ -186,7 +186,7 @@ def _threshold_map(
     threshold: float | FloatArray, size: tuple[int, int], name: str, least: float
 ) -> NDArray[np.float32]:
     values = np.asarray(threshold, np.float32)
-    if not ((values > 0) & (values >= least) & (values < np.inf)).all():
+    if not ((values >= least) & (values < np.inf)).all():
         raise ValueError(
             f"Expected `{name}` to be finite and at least {least:.2g} log units, 100 times what float32 tells apart in "
             f"these frames, but got {values.min()} to {values.max()}."
