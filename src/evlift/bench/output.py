@@ -99,6 +99,8 @@ def line_figure(results: Results) -> Figure:
         for number, name in enumerate(lines(results)):
             values = [results.value(name, column, judge.name) for column in shown]
             there = [place for place, value in enumerate(values) if value.runs]
+            if not there:
+                continue  # the tables say that it was not run
             means = [values[place].mean for place in there]
             errors = [0.0 if (d := values[place].deviation) != d else d for place in there]
             shift = 0.3 * ((number + 0.5) / len(lines(results)) - 0.5)
