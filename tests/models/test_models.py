@@ -99,7 +99,7 @@ def test_inference_keeps_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if "separate_bn" in inspect.signature(MODELS[n]).parameters]
+    "name", [n for n in NAMES if "separate_bn" in inspect.signature(MODELS[n]).parameters and n != "scnn"]
 )
 def test_statistics_of_the_image_head_are_its_own(name: str) -> None:
     net: Any = small(name, separate_bn=True)
@@ -111,6 +111,12 @@ def test_statistics_of_the_image_head_are_its_own(name: str) -> None:
     plain: Any = small(name).strip()  # what inference builds
     plain.load_state_dict(before)
     assert torch.equal(plain.eval()(x).logits, net.eval()(x).logits)
+
+
+@pytest.mark.parametrize("options", [{"bn": "merged"}, {"separate_bn": True}])
+def test_options_of_batch_statistics_are_refused_where_there_are_none(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="SCNN, which normalises no batches"):
+        small("scnn", **options)
 
 
 @pytest.mark.parametrize("name", NAMES)

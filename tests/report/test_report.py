@@ -45,6 +45,7 @@ METHODS = {
     },
 }
 SHOWN = {
+    "kt": ["mixed"],
     "tmkt": ["mixed"],
     "mean-teacher": ["real events", "student", "label"],
     "plain-kd": ["picture", "crafted events"],
