@@ -141,14 +141,15 @@ def _refuse_twins(node: Any, seen: set[int]) -> None:
     seen.add(id(node))
     names: set[str] = set()
     for part in node.value:
-        for inner in part if isinstance(part, tuple) else (part,):
-            _refuse_twins(inner, seen)
-        name = part[0].value if isinstance(part, tuple) and isinstance(part[0].value, str) else None
-        if name is not None and name in names:
+        key, inner = part if isinstance(part, tuple) else (None, part)
+        _refuse_twins(inner, seen)
+        if key is None or not isinstance(key.value, str):
+            continue
+        if key.value in names:
             raise ConfigError(
-                f"Expected '{name}' once, but got it again in {str(part[0].start_mark).strip()}."
+                f"Expected '{key.value}' once, but got it again in {str(key.start_mark).strip()}."
             )
-        names.add(name or "")
+        names.add(key.value)
 
 
 def _nodes(node: Any, counted: dict[int, int]) -> int:

@@ -255,8 +255,20 @@ def test_fractions_of_coordinates_are_cut_off_whatever_the_format(tmp_path: Path
         assert (events.x.tolist(), events.y.tolist()) == ([0, 1], [2, 0]), name
 
 
+@pytest.mark.parametrize(
+    ("written", "below", "nearest"), [(b"9223372036854775797e-18", 9, 9), (b"-9.9e18", -(2**62), -(2**62))]
+)
+def test_numbers_at_the_end_of_what_they_hold(written: bytes, below: int, nearest: int) -> None:
+    from evlift.kernels.text import parse_number
+
+    text = np.frombuffer(written, np.uint8)
+    assert [parse_number(text, 0, len(text), 0, cut)[0] for cut in (True, False)] == [below, nearest]
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("written", [b"0.03848002", b"-131.5e-12", b"610081100", b"00e382", b"7e999"])
+@pytest.mark.parametrize(
+    "written", [b"0.03848002", b"-131.5e-12", b"610081100", b"00e382", b"7e999", b"9223372036854775797e-18"]
+)
 def test_numbers_are_the_same_where_kernels_run_uncompiled(written: bytes) -> None:
     from evlift.kernels.text import parse_exponent, parse_number
 

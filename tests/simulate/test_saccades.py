@@ -11,7 +11,7 @@ import pytest
 
 from evlift.errors import ConfigError
 from evlift.events import EventStream
-from evlift.simulate import MOTIONS, Saccades
+from evlift.simulate import MOTIONS, Saccades, SceneSimulator
 
 FITTED = Saccades(
     motion="nmnist",
@@ -112,8 +112,9 @@ def test_pictures_of_any_size_fill_the_sensor(size: tuple[int, int]) -> None:
     ],
 )
 def test_ranges_that_no_camera_can_have_are_refused(options, message) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Saccades(**options)
+    for camera in (Saccades, SceneSimulator):
+        with pytest.raises(ConfigError, match=message):
+            camera(**options)
 
 
 def test_saccades_refuse_what_they_cannot_show() -> None:

@@ -74,7 +74,10 @@ def scale(value: int, exponent: int, rounding: int) -> int:
     if exponent < -MAX_DIGITS:
         return 1 if rounding == CEILING and value > 0 else 0
     unit = POWERS[-exponent]
-    return (value + (0 if rounding == FLOOR else unit - 1 if rounding == CEILING else unit // 2)) // unit
+    whole, rest = value // unit, value % unit  # a sum before the division could overflow
+    if rounding == FLOOR:
+        return whole
+    return whole + (rest > 0 if rounding == CEILING else rest >= unit - rest)
 
 
 @njit(cache=True, nogil=True)

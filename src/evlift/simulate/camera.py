@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,17 @@ def check_pair(name: str, pair: Range, least: float = 0.0) -> None:
     low, high = pair
     if not least <= low <= high < np.inf:
         raise ConfigError(f"Expected `{name}` as a pair {least:g} <= low <= high, but got ({low}, {high}).")
+
+
+def check_moves(camera: Any) -> None:
+    """Raise ConfigError for ranges and times of moving pictures that no recording can have."""
+    for name in ("amplitude_px", "blur_px"):
+        check_pair(name, getattr(camera, name))
+    check_pair("scale", camera.scale, least=0.01)
+    if not 0 < camera.step_us <= camera.duration_us:
+        raise ConfigError(
+            f"Expected 0 < step_us <= duration_us, but got {camera.step_us} and {camera.duration_us}."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
-from evlift.simulate.camera import EventCamera, Range, check_pair
+from evlift.simulate.camera import EventCamera, Range, check_moves
 from evlift.simulate.motions import MOTIONS
 from evlift.simulate.pixel import FloatArray, log_intensity
 from evlift.simulate.render import (
@@ -85,13 +85,7 @@ class Saccades(EventCamera):
     def __post_init__(self) -> None:
         super().__post_init__()
         MOTIONS[self.motion]
-        for name in ("amplitude_px", "blur_px"):
-            check_pair(name, getattr(self, name))
-        check_pair("scale", self.scale, least=0.01)
-        if not 0 < self.step_us <= self.duration_us:
-            raise ConfigError(
-                f"Expected 0 < step_us <= duration_us, but got {self.step_us} and {self.duration_us}."
-            )
+        check_moves(self)
         if not 0 <= 2 * self.margin < min(self.sensor_size):
             raise ConfigError(
                 f"Expected a margin that leaves room for the picture on a sensor of {self.sensor_size}, but got "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evlift.errors import ConfigError
 from evlift.events.stream import EventStream
-from evlift.simulate.camera import EventCamera, Range
+from evlift.simulate.camera import EventCamera, Range, check_moves
 from evlift.simulate.motions import MOTIONS
 from evlift.simulate.pixel import FloatArray, log_intensity
 from evlift.simulate.render import (
@@ -99,6 +99,7 @@ class SceneSimulator(EventCamera):
     def __post_init__(self) -> None:
         super().__post_init__()
         MOTIONS[self.motion]
+        check_moves(self)
         if not 0 <= self.label_at <= 1:
             raise ConfigError(
                 f"Expected `label_at` in 0..1, a share of the duration, but got {self.label_at}."
