@@ -22,6 +22,8 @@ class Batch:
         image_target: int64, target of each picture.
         events: [B, T, C, H, W] float32, event frames of the target, or None.
         event_target: int64, target of each recording; None where the method may not see event labels.
+        whole: [B, T, C, H, W] float32, the recordings of `events`, unaugmented and from end to end: for methods whose
+            targets come from more than the student reads.
         labelled: [B', T, C, H, W] float32, the recordings of `event_target` where `events` have none: for methods
             that read labelled and unlabelled recordings in one step.
         frame: [B, P, H, W] float32 in 0..1, pictures aligned with `events`, where the recordings have them.
@@ -33,6 +35,7 @@ class Batch:
     image_target: Tensor | None = None
     events: Tensor | None = None
     event_target: Tensor | None = None
+    whole: Tensor | None = None
     labelled: Tensor | None = None
     frame: Tensor | None = None
     names: tuple[str, ...] = ()

@@ -291,8 +291,15 @@ class Feeder:
     def _event_side(self, chosen: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
         clips = self._encoded([self._train[i] for i in chosen], [(step, row, 1) for row in rows])
         if not self._labelled:
-            return {"events": clips}
+            return {"events": clips} | ({"whole": self._whole(chosen)} if self.method.uses_whole else {})
         return {"events": clips, "event_target": torch.from_numpy(self._train_targets[chosen])}
+
+    def _whole(self, chosen: NDArray[np.int64]) -> Tensor:
+        """The unlabelled recordings from end to end, unaugmented, [B, T, 2, H, W]."""
+        rng = generator(self.seed)  # a full window draws nothing
+        return torch.stack(
+            [self.encoder.events(self._train[i], rng, augment=False, window="full") for i in chosen]
+        )
 
     def _labelled_side(self, positions: NDArray[np.int64], step: int, rows: range) -> dict[str, Any]:
         """As many labelled recordings as unlabelled ones."""

@@ -95,6 +95,7 @@ class Method(nn.Module, ABC):
         uses_event_labels: a batch must carry `event_target`.
         semi_supervised: with `uses_event_labels`; `events` are unlabelled recordings, and a batch must carry labelled
             ones of its own, `labelled` [B', T, C, H, W] with `event_target`.
+        uses_whole: a batch must carry `whole` [B, T, C, H, W], the recordings of `events` from end to end.
         uses_frames: a batch must carry `frame` [B, P, H, W], aligned with `events`.
         simulates: `image` must be pictures set in motion before the simulated camera, not constant ones.
         reads: what the student reads, "events" (with T steps) or "pictures" (one step of P channels).
@@ -114,6 +115,7 @@ class Method(nn.Module, ABC):
     uses_events: bool = False
     uses_event_labels: bool = False
     semi_supervised: bool = False
+    uses_whole: bool = False
     uses_frames: bool = False
     simulates: bool = False
     reads: ClassVar[str] = "events"

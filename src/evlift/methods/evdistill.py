@@ -25,7 +25,7 @@ from evlift.methods.answer_mixup import answer_mixup
 from evlift.methods.base import METHODS, ParameterGroup, Phase, Progress, StepOutput
 from evlift.methods.bmr import GAN_BETAS, GAN_LR, Crafted, Generation, Reconstruction, kept_meaning, watch
 from evlift.methods.matching import Matching, matching_kind, matching_losses, output_critic
-from evlift.methods.self_training import AveragedTeacher, distil_own
+from evlift.methods.self_training import AveragedTeacher, check_whole, distil_own, targets_from
 from evlift.methods.teacher import TEACH, Seen, TaughtMethod, feature_map, frozen
 from evlift.models.modes import evaluating
 from evlift.models.reconstruction import check_counts
@@ -88,6 +88,8 @@ class EvDistill(TaughtMethod):
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the joint phase before it sets in.
+        whole_targets: crafted pictures and the averaged student's answers are of the whole recording, whatever window
+            of it the student reads (decided here, classes only).
         mixup: weight of time-step mixup of crafted and real events, paired by the averaged student's answers.
         r_m: expected share of real frames in it.
         generator_width, generator_blocks: of both generators; the critic of scores is twice as wide.
@@ -138,6 +140,7 @@ class EvDistill(TaughtMethod):
         averaged: float = 0.0,
         averaged_threshold: float = 0.8,
         averaged_start: float = 0.2,
+        whole_targets: bool = False,
         mixup: float = 0.0,
         r_m: float = 0.3,
         generator_width: int = 16,
@@ -171,6 +174,7 @@ class EvDistill(TaughtMethod):
         self._try()
         self.uses_images = self.simulates = generation != "learned"
         self.uses_frames = mutual > 0
+        self.uses_whole = check_whole(whole_targets, student)
         check_counts(generator_width=generator_width, generator_blocks=generator_blocks)
         self.reconstruction_share = reconstruction_share if bmr else 0.0
         self.reconstruction = (
@@ -259,7 +263,7 @@ class EvDistill(TaughtMethod):
         """One step of the generators alone, or of everything."""
         picture, events = self.require(batch, "picture", "events")
         simulated = self.require(batch, "image")[0].flatten(1, 2) if self.uses_images else None
-        flat = events.flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
+        flat = targets_from(self, batch).flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
         if self.reconstruction is None:
             parts = self._distil(batch, None, None, progress)
             return StepOutput(torch.stack(list(parts.values())).sum(), parts, {"events": events})
@@ -273,7 +277,11 @@ class EvDistill(TaughtMethod):
         if joint:
             parts |= self._distil(batch, crafted, view, progress)
         loss = torch.stack(list(parts.values())).sum()
-        shown = {"events": events, "picture": picture, "reconstruction": crafted.picture.detach()}
+        shown = {
+            "events": flat.view_as(events),
+            "picture": picture,
+            "reconstruction": crafted.picture.detach(),
+        }
         shown |= {"crafted": crafted.events.detach().view_as(events), "seen": view.logits.detach().argmax(1)}
         return StepOutput(loss, parts | watch(view, crafted, flat), shown)
 
@@ -288,7 +296,7 @@ class EvDistill(TaughtMethod):
         on_crafted = self.student(partner, head="image", taps=True)
         on_real = self.student(events, head="event", taps=True)
         parts = self._anchored_by_images(batch, seen, on_crafted)
-        own = None if self.average is None else self.average.logits(events)
+        own = None if self.average is None else self.average.logits(targets_from(self, batch))
         if crafted is not None and view is not None:
             parts |= self._anchored_by_events(view, on_real, parts, self._trust(events, view, own))
             if self.weights["dsc"]:

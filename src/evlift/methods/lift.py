@@ -45,6 +45,7 @@ class Lift(EvDistill):
         averaged: weight of the averaged student's targets on real events.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the training before it sets in.
+        whole_targets: the averaged student answers for the whole recording, whatever window of it the student reads.
         mixup: weight of time-step mixup; default: 1 for classes with at least 2 time steps, else 0.
         r_m: expected share of real frames in it.
         labels: weight of the labelled recordings; 0 reads no event label.
@@ -73,6 +74,7 @@ class Lift(EvDistill):
         averaged: float = 5.0,
         averaged_threshold: float = 0.8,
         averaged_start: float = 0.2,
+        whole_targets: bool = False,
         mixup: float | None = None,
         r_m: float = 0.3,
         labels: float = 0.0,
@@ -96,6 +98,7 @@ class Lift(EvDistill):
             averaged=averaged,
             averaged_threshold=averaged_threshold,
             averaged_start=averaged_start,
+            whole_targets=whole_targets,
             mixup=float(mixes) if mixup is None else mixup,
             r_m=r_m,
         )

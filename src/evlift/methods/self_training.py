@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evlift.errors import ConfigError
 from evlift.losses.distill import confidence_weight, kd_loss
-from evlift.methods.base import METHODS, Phase, Progress, StepOutput
+from evlift.methods.base import METHODS, Method, Phase, Progress, StepOutput
 from evlift.methods.baselines import LabelMethod
 from evlift.models.modes import fixed_statistics
 
@@ -61,7 +61,7 @@ def distil_own(
     """Distillation of an averaged student's answers into the student on perturbed events.
 
     Args:
-        answers: logits of :meth:`AveragedTeacher.logits` for `events`.
+        answers: logits of :meth:`AveragedTeacher.logits` for `events`, or for the whole recordings that they are of.
         student: in training mode.
         events: [B, T, C, H, W].
         threshold: answers below this probability do not count.
@@ -96,6 +96,20 @@ def perturbed(clips: Tensor) -> Tensor:
     return clips * (mask & ~box[:, None, None])
 
 
+def check_whole(whole_targets: bool, student: nn.Module) -> bool:
+    """`whole_targets` as given; ConfigError for masks, which belong to one window of a recording."""
+    if whole_targets and getattr(student, "task", "recognition") == "segmentation":
+        raise ConfigError(
+            "Expected whole_targets=False for segmentation, whose masks hold at the end of one window, but got True."
+        )
+    return whole_targets
+
+
+def targets_from(method: Method, batch: Batch) -> Tensor:
+    """What an averaged student reads for its answers: whole recordings or the student's windows, [B, T, C, H, W]."""
+    return method.require(batch, "whole" if method.uses_whole else "events")[0]
+
+
 @METHODS.register("mean-teacher")
 class MeanTeacher(LabelMethod):
     """Labelled simulated events and a moving average of the student that labels the real ones.
@@ -112,13 +126,15 @@ class MeanTeacher(LabelMethod):
         threshold: answers below this probability do not count.
         decay: of the average.
         start: share of the training before the unlabelled part sets in.
+        whole_targets: the average answers for the whole recording, whatever window of it the student reads.
         tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
         tet_lambda: as there.
 
     Raises:
         ConfigError: a share or threshold outside [0, 1), a negative weight.
 
-    Source: Tarvainen and Valpola, NeurIPS 2017, with the confidence threshold of FixMatch, Sohn et al., NeurIPS 2020.
+    Source: Tarvainen and Valpola, NeurIPS 2017, with the confidence threshold of FixMatch, Sohn et al., NeurIPS 2020;
+    `whole_targets`: views of different extent as in DINO, Caron et al., ICCV 2021, along time (decided here).
     """
 
     uses_images = True
@@ -133,6 +149,7 @@ class MeanTeacher(LabelMethod):
         threshold: float = 0.8,
         decay: float = 0.99,
         start: float = 0.2,
+        whole_targets: bool = False,
         tet: bool = True,
         tet_lambda: float = 1e-3,
     ) -> None:
@@ -144,6 +161,7 @@ class MeanTeacher(LabelMethod):
             raise ConfigError(f"Expected `weight` to be at least 0 and finite, but got {weight}.")
         self.weight, self.threshold, self.start = weight, threshold, start
         self.average = AveragedTeacher(student, decay)
+        self.uses_whole = check_whole(whole_targets, student)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -165,7 +183,8 @@ class MeanTeacher(LabelMethod):
             self.student(events, head="event")  # its batch statistics
         if progress.fraction < self.start:
             return StepOutput(label, parts, {"events": events})
-        unlabelled, confident = distil_own(self.average.logits(events), self.student, events, self.threshold)
+        answers = self.average.logits(targets_from(self, batch))
+        unlabelled, confident = distil_own(answers, self.student, events, self.threshold)
         parts |= {"self_training": unlabelled, "confident": confident}
         return StepOutput(label + self.weight * unlabelled, parts, {"events": events})
 
