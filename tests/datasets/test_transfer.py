@@ -70,6 +70,19 @@ def test_a_phase_gets_only_the_side_that_it_needs_and_the_same_one(task, method)
     assert images.events is events.image is None
 
 
+def test_whole_recordings_come_beside_their_windows_where_a_method_asks(task):
+    options = {"input": {"encoding": "saccade", "window": "first300", "drop": 0.5, "shift": 0}}
+    plain = feeder(task, method={"name": "mean-teacher"}, **options).batch(3)
+    asked = {"name": "mean-teacher", "whole_targets": True}
+    both = feeder(task, method=asked, **options).batch(3)
+    assert plain.whole is None
+    assert torch.equal(both.events, plain.events)
+    options["input"] |= {"window": "full", "drop": 0.0}
+    full = feeder(task, method=asked, **options).batch(3)
+    assert torch.equal(both.whole, full.events)
+    assert (both.whole.sum((1, 2, 3, 4)) >= both.events.sum((1, 2, 3, 4))).all()
+
+
 def test_an_epoch_shows_every_recording_once(task):
     found = feeder(task, train={"batch_size": 10})
     seen = np.concatenate([found.batch(step).event_target.numpy() for step in range(2)])

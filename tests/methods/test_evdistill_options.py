@@ -73,6 +73,14 @@ def test_the_averaged_student_sets_in_late_and_moves_in_the_joint_phase_alone():
         assert method.average.updates == updates
 
 
+def test_crafted_pictures_can_be_of_whole_recordings():
+    batch = replace(pairs(), whole=pairs(seed=1).events)
+    shown = step(evdistill(whole_targets=True), batch=batch).outputs
+    expected = step(evdistill(), batch=replace(batch, events=batch.whole)).outputs
+    assert torch.equal(shown["events"], batch.whole)
+    assert torch.equal(shown["reconstruction"], expected["reconstruction"])
+
+
 def test_phases_and_their_shares():
     def shares(**options) -> dict[str, float]:
         return {phase.name: round(phase.share, 6) for phase in evdistill(**options).phases}
@@ -96,6 +104,7 @@ def test_phases_and_their_shares():
     [
         ({"bmr": False}, "generation='physics' with bmr=False"),
         ({"bmr": False, "generation": "mixed"}, "generation='physics' with bmr=False"),
+        ({"bmr": False, "generation": "physics", "whole_targets": True}, "nothing answers for real events"),
         ({"generation": "magic"}, "`generation` learned, physics or mixed"),
         ({"matching": "scores"}, "matching='classes' or 'features' for recognition"),
         ({"matching": "all"}, "`matching` scores, classes, features or off"),

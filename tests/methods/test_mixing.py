@@ -129,7 +129,9 @@ clips = st.tuples(
 
 
 def random_clips(seed: int, batch: int, steps: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return (torch.randn(batch, steps, 2, size, size + 1, generator=generator(seed + k)) for k in (1, 2))
+    """Images below 0 and events above it, so that every pixel says where it is from."""
+    drawn = [torch.rand(batch, steps, 2, size, size + 1, generator=generator(seed + k)) + 1 for k in (1, 2)]
+    return -drawn[0], drawn[1]
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_pairs import build, pairs, student
 
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError
 from evlift.losses.distill import kd_loss
-from evlift.methods import Progress
+from evlift.methods import Progress, method_options
 from evlift.methods.self_training import AveragedTeacher, distil_own, perturbed
 
 
@@ -96,6 +96,35 @@ def test_events_give_statistics_from_the_start_and_targets_later():
         method.step(replace(batch, events=events), Progress("train", 0, 10))
         statistics.append(dict(method.student.named_buffers()))
     assert any(not torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
+
+
+@pytest.mark.parametrize(("method", "more"), [("mean-teacher", {}), ("lift", {"mixup": 0.0, "ag": 0.0})])
+def test_whole_recordings_answer_for_their_windows(method, more):
+    """The average reads the whole recordings, the student their windows."""
+    phase, part = {"mean-teacher": ("train", "self_training"), "lift": ("joint", "averaged")}[method]
+    batch = replace(pairs(), whole=1 - pairs().events)
+
+    def said(batch, **options):
+        torch.manual_seed(2)
+        found = build(method, student("convnet", width=0.25), **options)
+        torch.manual_seed(3)
+        return found.step(batch, Progress(phase, 5, 10)).parts[part]
+
+    any_answer = {name: 0.0 for name in ("threshold", "averaged_threshold")}
+    options = more | {name: value for name, value in any_answer.items() if name in method_options(method)}
+    plain = said(batch, **options)
+    whole = said(batch, **options, whole_targets=True)
+    assert whole != plain
+    assert said(replace(batch, whole=batch.events), **options, whole_targets=True) == plain
+    with pytest.raises(DataError, match="whole"):
+        said(pairs(), **options, whole_targets=True)
+
+
+@pytest.mark.parametrize("method", ["mean-teacher", "lift", "evdistill"])
+def test_whole_recordings_are_refused_for_masks(method):
+    teacher = {} if method == "mean-teacher" else {"teacher": "unet"}
+    with pytest.raises(ConfigError, match="whole_targets=False for segmentation"):
+        build(method, student("unet", width=0.25), **teacher, whole_targets=True)
 
 
 @pytest.mark.parametrize(

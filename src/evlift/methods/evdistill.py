@@ -170,11 +170,11 @@ class EvDistill(TaughtMethod):
         self.matching, self.matching_start = kind if da else "off", matching_start
         self.averaged_threshold, self.averaged_start = averaged_threshold, averaged_start
         self.mixup = answer_mixup(mixup, r_m, averaged_threshold)
+        self.uses_whole = check_whole(whole_targets, student)
         self._check(bmr, generation, reconstruction_share)
         self._try()
         self.uses_images = self.simulates = generation != "learned"
         self.uses_frames = mutual > 0
-        self.uses_whole = check_whole(whole_targets, student)
         check_counts(generator_width=generator_width, generator_blocks=generator_blocks)
         self.reconstruction_share = reconstruction_share if bmr else 0.0
         self.reconstruction = (
@@ -206,6 +206,10 @@ class EvDistill(TaughtMethod):
         for name in ("confidence", "averaged_threshold", "averaged_start", "matching_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Expected `{name}` in [0, 1), but got {getattr(self, name)}.")
+        if self.uses_whole and not bmr and not self.weights["averaged"]:
+            raise ConfigError(
+                "Expected whole_targets=False with bmr=False and averaged=0: nothing answers for real events."
+            )
         if self.mixup is not None:
             self.mixup.check(self.steps, self.weights["averaged"], self.segments)
         if not 0 <= self.ohem <= 1 or (self.ohem and not self.segments):
