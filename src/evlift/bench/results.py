@@ -226,13 +226,16 @@ class Results:
     def reference_minus(self, line: str, column: str, judge: str, split: str = "val") -> Difference | None:
         """The suite's reference minus a line; None where they are not to be compared.
 
-        That is where one of them is not wanted in the column, or is judged on another split than the other.
+        That is where one of them is not wanted in the column, or is judged on another split than the other. A line with
+        adapted statistics is compared with the reference's own adapted line, where that has one.
         """
         reference = self.suite.reference
         splits = {row.split for row in self.suite.rows if row.name in (reference, line.removesuffix(ADAPTED))}
         if reference in (None, line) or len(splits) > 1:
             return None
-        ours, theirs = (self.value(name, column, judge, split) for name in (str(reference), line))
+        adapted = {row.name + ADAPTED for row in self.suite.rows if row.adapt} & {f"{reference}{ADAPTED}"} - {line}
+        mine = adapted.pop() if adapted and line.endswith(ADAPTED) else str(reference)
+        ours, theirs = (self.value(name, column, judge, split) for name in (mine, line))
         return self.difference(ours, theirs) if ours.planned and theirs.planned else None
 
     def difference(self, ours: Value, theirs: Value) -> Difference:
