@@ -110,7 +110,7 @@ def test_whole_recordings_answer_for_their_windows(method, more):
         torch.manual_seed(3)
         return found.step(batch, Progress(phase, 5, 10)).parts[part]
 
-    any_answer = {name: 0.0 for name in ("threshold", "averaged_threshold")}
+    any_answer = dict.fromkeys(("threshold", "averaged_threshold"), 0.0)
     options = more | {name: value for name, value in any_answer.items() if name in method_options(method)}
     plain = said(batch, **options)
     whole = said(batch, **options, whole_targets=True)
