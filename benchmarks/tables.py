@@ -4,7 +4,8 @@
 
 SUITE.md has what `evlift bench SUITE --table-only --records results` prints, with the tables of test where it was read,
 and without rows that have no run at all, which are named below the tables instead. Other pages may show one of them,
-between the lines `<!-- table SUITE: START OF ITS TITLE -->` and `<!-- end -->`: it is kept up to date, too.
+between the lines `<!-- table SUITE: START OF ITS TITLE -->` and `<!-- end -->`: it is kept up to date, too, as is what
+stands between `<!-- file NAME.md -->` and `<!-- end -->`, which is NAME.md of the folder of records.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ BUDGETS = {"objects20": "steps=100"}  # of the records, where it is not the suit
 
 
 SHOWN = re.compile(r"(<!-- table (\S+): ([^\n]+?) -->\n)((?:(?!<!--).)*)(<!-- end -->)", re.DOTALL)
+
+FILED = re.compile(r"(<!-- file (\S+) -->\n)((?:(?!<!--).)*)(<!-- end -->)", re.DOTALL)
 
 
 def pages_of(name: str, records: Path) -> tuple[str, dict[str, str]]:
@@ -84,8 +87,17 @@ def written(docs: Path, records: Path, suites: Sequence[str] = ()) -> dict[Path,
     alone = {name: shown for name, (_, shown) in pages.items()}
     texts = {docs / "tables" / f"{name}.md": text for name, (text, _) in pages.items()}
     for path in sorted(docs.glob("*.md")):
-        texts[path] = SHOWN.sub(lambda match: updated(match, alone), path.read_text("utf-8"))
+        page = SHOWN.sub(lambda match: updated(match, alone), path.read_text("utf-8"))
+        texts[path] = FILED.sub(lambda match: filed(match, records), page)
     return texts
+
+
+def filed(match: re.Match[str], records: Path) -> str:
+    """What stands between two marks, with the file of now."""
+    before, name, _, after = match.groups()
+    if not (records / name).is_file():
+        raise SystemExit(f"Expected a file {name} in {records}, which a page shows, but there is none.")
+    return f"{before}\n{(records / name).read_text('utf-8').strip()}\n\n{after}"
 
 
 def updated(match: re.Match[str], found: dict[str, dict[str, str]]) -> str:

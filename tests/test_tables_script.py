@@ -36,3 +36,12 @@ def test_a_mark_names_one_table(start):
 def test_rows_that_say_nothing_are_left_out():
     rows = (("a", NOT_RUN, NOT_PLANNED), ("b", NOT_RUN, "0.5"))
     assert SCRIPT.trimmed(Table("t", ("row", "x", "y"), rows)).rows == rows[1:]
+
+
+def test_a_file_between_marks_is_renewed(tmp_path):
+    (tmp_path / "sweep.md").write_text("| a |\n", encoding="utf-8")
+    page = "x\n<!-- file sweep.md -->\nold\n<!-- end -->\ny\n"
+    renewed = SCRIPT.FILED.sub(lambda match: SCRIPT.filed(match, tmp_path), page)
+    assert renewed == "x\n<!-- file sweep.md -->\n\n| a |\n\n<!-- end -->\ny\n"
+    with pytest.raises(SystemExit, match=r"a file other\.md in"):
+        SCRIPT.FILED.sub(lambda match: SCRIPT.filed(match, tmp_path), page.replace("sweep", "other"))
