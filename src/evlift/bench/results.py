@@ -233,7 +233,9 @@ class Results:
         splits = {row.split for row in self.suite.rows if row.name in (reference, line.removesuffix(ADAPTED))}
         if reference in (None, line) or len(splits) > 1:
             return None
-        adapted = {row.name + ADAPTED for row in self.suite.rows if row.adapt} & {f"{reference}{ADAPTED}"} - {line}
+        adapted = {row.name + ADAPTED for row in self.suite.rows if row.adapt} & {f"{reference}{ADAPTED}"} - {
+            line
+        }
         mine = adapted.pop() if adapted and line.endswith(ADAPTED) else str(reference)
         ours, theirs = (self.value(name, column, judge, split) for name in (mine, line))
         return self.difference(ours, theirs) if ours.planned and theirs.planned else None
@@ -249,16 +251,29 @@ class Results:
         ]
         return Difference(gains, list(by_recording(each).values()))
 
-    def spent(self, row: str) -> dict[str, float]:
-        """Means over the finished runs of a row: seconds, steps, parameters and the like; NaN where unknown."""
+    def spent(self, row: str, column: str | None = None) -> list[dict[str, float]]:
+        """Means over the finished runs of a row: seconds, steps, parameters and the like; NaN where unknown.
+
+        Args:
+            row: its name.
+            column: of its runs there alone; default: all of them.
+
+        Returns:
+            One for each number of parameters that its networks have, the fewest first; one if there is no run.
+        """
         runs = {
             job.folder.name: self.found[job.folder.name]
             for job in self.jobs
-            if job.folder.name in self.found and row in {entry.row.name for entry in job.entries}
+            for entry in job.entries
+            if entry.row.name == row and column in (None, entry.column.name) and job.folder.name in self.found
         }
         flat = [{**run, **energy(run.get("cost", {}))} for run in runs.values()]
+        sizes = sorted({one.get("parameters", math.inf) for one in flat}) or [math.inf]
         names = ("steps", "samples", "seconds", "parameters", "macs", "synops", "dense_macs", "energy_nj")
-        return {name: _mean([one[name] for one in flat if name in one]) for name in names}
+        alike = ([one for one in flat if one.get("parameters", math.inf) == size] for size in sizes)
+        return [
+            {name: _mean([one[name] for one in found if name in one]) for name in names} for found in alike
+        ]
 
 
 def energy(cost: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,23 +146,12 @@ def step_table(results: Results, judge: Judge) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """What a run of each row took, on average, and what its network costs."""
+    """What a run of each row took, on average, and what its network costs; a line a size of network."""
     rows = []
-    for row in results.suite.rows:
-        spent = results.spent(row.name)
-        numbers = (spent[name] for name in SPENT)
-        rows.append(
-            (
-                row.name,
-                *(
-                    (NOT_PLANNED if spent["steps"] > 0 else NOT_RUN)
-                    if math.isnan(number)
-                    else f"{number:,.0f}"
-                    for number in numbers
-                ),
-                str(row.trials),
-            )
-        )
+    for row, spent in ((one, spent) for one in results.suite.rows for spent in results.spent(one.name)):
+        unknown = NOT_PLANNED if spent["steps"] > 0 else NOT_RUN
+        numbers = (unknown if math.isnan(spent[name]) else f"{spent[name]:,.0f}" for name in SPENT)
+        rows.append((row.name, *numbers, str(row.trials)))
     header = ("row", *SPENT.values(), "trials")
     return Table("Cost of a run, of its network, and trials of its hyper-parameters", header, tuple(rows))
 
@@ -330,7 +319,7 @@ def record(results: Results, line: str, column: str, judge: str, *, split: str) 
         "p_over_runs": gain.p_over_runs,
         "p_over_recordings": gain.p_over_recordings,
         "trials": trials[line.removesuffix(ADAPTED)],
-        **results.spent(line.removesuffix(ADAPTED)),
+        **results.spent(line.removesuffix(ADAPTED), column)[0],
     }
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in said.items()}
 
