@@ -29,7 +29,7 @@ from evlift.bench.output import write_all
 from evlift.bench.results import Difference, Results, Said, Value, wilson
 from evlift.bench.runner import Runner
 from evlift.bench.suite import load_suite, merge, shipped_suites
-from evlift.bench.tables import difference_text, pooled_text, score_text, target_row
+from evlift.bench.tables import cost_table, difference_text, pooled_text, score_text, target_row
 from evlift.cli import main
 from evlift.errors import ConfigError, EvliftError
 from evlift.verbs.common import alone
@@ -230,6 +230,46 @@ def test_means_deviations_and_paired_errors_agree_with_numpy_and_scipy(written, 
     assert gain.over_recordings == pytest.approx(stats.sem((a - b).mean(axis=0)))
     assert difference_text(gain).endswith("(3)")
     assert score_text(ours) == f"{np.mean(ours.scores):.3f} ± {np.std(ours.scores, ddof=1):.3f} (3)"
+
+
+def test_adapted_lines_are_compared_with_the_adapted_reference(written, tmp_path):
+    adapts = {**SUITE["rows"]["events"], "adapt": True}
+    suite = load_suite(written(rows={**SUITE["rows"], "events": adapts}))
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    results, column = Results.read(suite, jobs), "few: labels per class 1"
+
+    def minus(ours: str, theirs: str) -> float:
+        found = (results.value(line, column, "short") for line in (ours, theirs))
+        return results.difference(*found).mean
+
+    for line, reference in (
+        ("pictures", "events"),
+        ("pictures" + ADAPTED, "events" + ADAPTED),
+        ("events" + ADAPTED, "events"),
+    ):
+        assert results.reference_minus(line, column, "short").mean == minus(reference, line)
+    assert minus("events", "pictures" + ADAPTED) != minus("events" + ADAPTED, "pictures" + ADAPTED)
+
+
+def test_costs_of_networks_of_different_sizes_stand_apart(written, tmp_path):
+    suite = load_suite(written())
+    jobs = plan(suite, tmp_path)
+    fake_results(jobs, np.random.default_rng(0))
+    for job in jobs:
+        if any(entry.column.name == "all" for entry in job.entries):
+            path = job.folder / "result.json"
+            result = json.loads(path.read_text())
+            path.write_text(
+                json.dumps({**result, "seconds": 8.0, "cost": {**result["cost"], "parameters": 30}})
+            )
+    results = Results.read(suite, jobs)
+    assert [(one["parameters"], one["seconds"]) for one in results.spent("events")] == [(10, 2), (30, 8)]
+    assert [one["parameters"] for one in results.spent("events", "all")] == [30]
+    assert [row[:1] + row[4:5] for row in cost_table(results).rows if row[0] == "events"] == [
+        ("events", "10"),
+        ("events", "30"),
+    ]
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
