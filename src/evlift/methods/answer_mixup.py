@@ -49,14 +49,14 @@ class AnswerMixup:
             crafted: [B, T, C, H, W], crafted events of pictures.
             target: [B], classes of the pictures.
             events: [B, T, C, H, W].
-            answers: [B, K], logits of the averaged student for `events`.
+            answers: [B, K], logits of the averaged student for `events`, or for the recordings that they are of.
         """
         if target is None:
             raise ConfigError("Expected pictures with classes, but got none.")
         probability, answer = answers.softmax(1).max(1)  # [B, K] → [B]
         partner, found = partners(answer, target)
         used = found & (probability >= self.threshold)
-        if not used.any():
+        if int(used.sum()) < 2:  # one clip has no batch statistics
             return events.new_zeros(())
         mixed = Mixer("timestep")(crafted.detach()[partner[used]], events[used], self.r_m)
         with fixed_statistics(method.student):

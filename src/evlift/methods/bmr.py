@@ -151,7 +151,7 @@ class Reconstruction(nn.Module):
         }
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
-        """Generators and critics, each at CycleGAN's settings."""
+        """Generators and critics: Adam with CycleGAN's betas, at `lr`."""
         generators = [self.to_picture, self.to_events]
         critics = [self.picture_critic, self.event_critic]
         return [

@@ -82,18 +82,18 @@ class EvDistill(TaughtMethod):
         cycle: weight of their cycle.
         kd_to_generator: factor on the gradient of P2 into G_I.
         confidence: P2 counts locations in proportion to the teacher's probability, none below this, and with `averaged`
-            none where the averaged student says another class; 0 counts all alike.
+            none where the averaged student says another class; 0 counts all alike. Of the logit distillation alone.
         active_only: P2 of a segmentation counts only pixels within 4 of an event.
         mutual: weight of mutual distillation with aligned frames.
         averaged: weight of the targets of an averaged student on real events (decided here); 0 switches it off.
         averaged_threshold: its answers below this probability do not count.
         averaged_start: share of the joint phase before it sets in.
-        whole_targets: crafted pictures and the averaged student's answers are of the whole recording, whatever window
-            of it the student reads (decided here, classes only).
+        whole_targets: the averaged student answers for the whole recording, whatever window of it the student reads
+            (decided here, classes only).
         mixup: weight of time-step mixup of crafted and real events, paired by the averaged student's answers.
         r_m: expected share of real frames in it.
         generator_width, generator_blocks: of both generators; the critic of scores is twice as wide.
-        generator_lr: of generators and critics.
+        generator_lr: of the generators and their critics; the critic of scores or features has CycleGAN's 0.0002.
         tet: as in :class:`~evlift.methods.baselines.LabelMethod`.
         tet_lambda: as there.
 
@@ -206,10 +206,8 @@ class EvDistill(TaughtMethod):
         for name in ("confidence", "averaged_threshold", "averaged_start", "matching_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Expected `{name}` in [0, 1), but got {getattr(self, name)}.")
-        if self.uses_whole and not bmr and not self.weights["averaged"]:
-            raise ConfigError(
-                "Expected whole_targets=False with bmr=False and averaged=0: nothing answers for real events."
-            )
+        if self.uses_whole and not self.weights["averaged"]:
+            raise ConfigError("Expected whole_targets=False with averaged=0: no averaged student answers.")
         if self.mixup is not None:
             self.mixup.check(self.steps, self.weights["averaged"], self.segments)
         if not 0 <= self.ohem <= 1 or (self.ohem and not self.segments):
@@ -247,7 +245,7 @@ class EvDistill(TaughtMethod):
         yield from (network for network in more if network is not None)
 
     def parameter_groups(self, phase: str) -> Sequence[ParameterGroup]:
-        """Who is trained in a phase; critics and generators have Adam at CycleGAN's settings."""
+        """Who is trained in a phase; generators and critics have Adam with CycleGAN's betas."""
         if phase == TEACH:
             return super().parameter_groups(phase)
         crafted = [] if self.reconstruction is None else list(self.reconstruction.parameter_groups())
@@ -267,7 +265,7 @@ class EvDistill(TaughtMethod):
         """One step of the generators alone, or of everything."""
         picture, events = self.require(batch, "picture", "events")
         simulated = self.require(batch, "image")[0].flatten(1, 2) if self.uses_images else None
-        flat = targets_from(self, batch).flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
+        flat = events.flatten(1, 2)  # [B, T, C, H, W] → [B, T·C, H, W]
         if self.reconstruction is None:
             parts = self._distil(batch, None, None, progress)
             return StepOutput(torch.stack(list(parts.values())).sum(), parts, {"events": events})
@@ -282,7 +280,7 @@ class EvDistill(TaughtMethod):
             parts |= self._distil(batch, crafted, view, progress)
         loss = torch.stack(list(parts.values())).sum()
         shown = {
-            "events": flat.view_as(events),
+            "events": events,
             "picture": picture,
             "reconstruction": crafted.picture.detach(),
         }
@@ -300,7 +298,10 @@ class EvDistill(TaughtMethod):
         on_crafted = self.student(partner, head="image", taps=True)
         on_real = self.student(events, head="event", taps=True)
         parts = self._anchored_by_images(batch, seen, on_crafted)
-        own = None if self.average is None else self.average.logits(targets_from(self, batch))
+        taught = self.average is not None and progress.fraction >= self.averaged_start
+        own = None
+        if self.average is not None and (taught or self.confidence):
+            own = self.average.logits(targets_from(self, batch))
         if crafted is not None and view is not None:
             parts |= self._anchored_by_events(view, on_real, parts, self._trust(events, view, own))
             if self.weights["dsc"]:
@@ -312,7 +313,7 @@ class EvDistill(TaughtMethod):
             (frame,) = self.require(batch, "frame")
             seen = self.frame_student(frame)
             parts["mutual"] = self.weights["mutual"] * mutual_loss(on_real.logits.mean(1), seen.logits)
-        if own is not None and progress.fraction >= self.averaged_start:
+        if own is not None and taught:
             loss, _ = distil_own(own, self.student, events, self.averaged_threshold)
             parts["averaged"] = self.weights["averaged"] * loss
             if self.mixup is not None:

@@ -61,6 +61,7 @@ class PlainKD(TaughtMethod):
     """
 
     uses_images = True
+    simulates = True
 
     def __init__(
         self,

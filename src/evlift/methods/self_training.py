@@ -139,6 +139,7 @@ class MeanTeacher(LabelMethod):
 
     uses_images = True
     uses_events = True
+    simulates = True
     image_head = False
 
     def __init__(
@@ -159,6 +160,8 @@ class MeanTeacher(LabelMethod):
                 raise ConfigError(f"Expected `{name}` in [0, 1), but got {value}.")
         if not 0 <= weight < float("inf"):
             raise ConfigError(f"Expected `weight` to be at least 0 and finite, but got {weight}.")
+        if whole_targets and not weight:
+            raise ConfigError("Expected whole_targets=False with weight=0: no averaged student answers.")
         self.weight, self.threshold, self.start = weight, threshold, start
         self.average = AveragedTeacher(student, decay)
         self.uses_whole = check_whole(whole_targets, student)

@@ -275,7 +275,7 @@ class FakePool(nn.Module):
     def exchange(self, fakes: Tensor) -> Tensor:
         """Crafted samples [B, ...] in, as many old or new ones [B, ...] out, detached.
 
-        Draws from PyTorch's global generator on the CPU, equally often for every B.
+        Draws from PyTorch's global generator on the CPU, as often whether the pool is full or not.
         """
         size, shape = len(self.kept), self.kept.shape[1:]
         if fakes.shape[1:] != shape:
