@@ -83,6 +83,10 @@ PHYSICS = {"name": "evdistill", "generation": "physics", "generator_width": 2, "
     [
         ({"model": {"name": "unet"}}, "a network for recognition"),
         ({"model": CONVNET, "method": PHYSICS}, "input.encoding='saccade' for evdistill"),
+        *[
+            ({"model": CONVNET, "method": {"name": name}}, f"input.encoding='saccade' for {name}")
+            for name in ("plain-kd", "mean-teacher")
+        ],
         (
             {"model": {"name": "reconstruct-then-run"}, "method": {"name": "reconstruct-then-run"}},
             "input.encoding='saccade' for reconstruct-then-run",
@@ -92,7 +96,11 @@ PHYSICS = {"name": "evdistill", "generation": "physics", "generator_width": 2, "
             "Expected data with aligned frames for EvDistill",
         ),
         (
-            {"model": CONVNET, "method": {"name": "plain-kd"}, "input": {"crop_to_events": True}},
+            {
+                "model": CONVNET,
+                "method": {"name": "plain-kd"},
+                "input": {"crop_to_events": True, "encoding": "saccade"},
+            },
             "input.crop_to_events to be false for PlainKD",
         ),
         (

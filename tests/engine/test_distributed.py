@@ -248,7 +248,8 @@ def test_the_loss_curve_of_one_process(tmp_path, monkeypatch, method, plain):
         monkeypatch.setattr("evlift.assembly.build_network", lambda *given, **options: Plain())
     # whole and half batches round alike in this layout alone; training then amplifies what differs
     options = {"steps": 50, "eval_every": 25, "ema": 0.9, "channels_last": False}
-    recipe = tiny(method={"name": method}, model=CONVNET, train=options)
+    moved = {"encoding": "saccade"}
+    recipe = tiny(method={"name": method}, model=CONVNET, train=options, input=moved)
     pids = fork(train, recipe, tmp_path / "two")
     assert len(set(pids)) == 2, pids
     train(recipe, tmp_path / "one")

@@ -31,6 +31,8 @@ def test_only_confident_answers_with_a_partner_count():
     given = (batch.image, batch.image_target, batch.events)
     assert mixup.loss(method, *given, sure) > 0
     assert mixup.loss(method, *given, 0.1 * sure) == 0
+    one = torch.cat([sure[:1], 0.1 * sure[1:]])
+    assert mixup.loss(method, *given, one) == 0  # a single clip has no batch statistics
     assert mixup.loss(method, batch.image, torch.full_like(batch.image_target, 9), batch.events, sure) == 0
 
 

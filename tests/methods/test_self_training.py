@@ -135,6 +135,7 @@ def test_whole_recordings_are_refused_for_masks(method):
         ({"weight": -1.0}, "`weight` to be at least 0"),
         ({"weight": float("nan")}, "`weight` to be at least 0"),
         ({"decay": 1.0}, "`decay` in"),
+        ({"whole_targets": True, "weight": 0.0}, "whole_targets=False with weight=0"),
     ],
 )
 def test_contradictions_are_refused(options, message):
