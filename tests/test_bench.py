@@ -156,7 +156,9 @@ def test_another_name_replaces_a_section_and_the_same_name_does_not():
 
 def steps_of_student(recipe):
     """Optimiser steps less those of teacher and generators."""
-    shares = [recipe.method.get(name, 0.0) for name in ("teacher_share", "reconstruction_share")]
+    shares = [recipe.method.get("teacher_share", 0.0)]
+    if recipe.method.get("bmr", True):
+        shares.append(recipe.method.get("reconstruction_share", 0.0))
     return round(recipe.train.steps * np.prod(1 - np.array(shares)))
 
 

@@ -303,7 +303,8 @@ class TaughtMethod(LabelMethod):
         picture, target = self.require(batch, "picture", "image_target")
         logits = self.teacher(picture).logits  # [B, K, ...]
         loss = mean_logit_loss(logits.unsqueeze(1), target)  # [B, K, ...] → [B, 1, K, ...]
-        right = (logits.argmax(1) == target)[target != VOID].float().mean()
+        right = logits.argmax(1) == target
+        right = (right[target != VOID] if target.ndim > 1 else right).float().mean()  # no class 255 in masks
         return StepOutput(loss, {"teacher": loss, "teacher_accuracy": right})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
