@@ -233,10 +233,9 @@ class Results:
         splits = {row.split for row in self.suite.rows if row.name in (reference, line.removesuffix(ADAPTED))}
         if reference in (None, line) or len(splits) > 1:
             return None
-        adapted = {row.name + ADAPTED for row in self.suite.rows if row.adapt} & {f"{reference}{ADAPTED}"} - {
-            line
-        }
-        mine = adapted.pop() if adapted and line.endswith(ADAPTED) else str(reference)
+        adapts = any(row.adapt for row in self.suite.rows if row.name == reference)
+        own = f"{reference}{ADAPTED}"
+        mine = own if adapts and line.endswith(ADAPTED) and line != own else str(reference)
         ours, theirs = (self.value(name, column, judge, split) for name in (mine, line))
         return self.difference(ours, theirs) if ours.planned and theirs.planned else None
 

@@ -304,7 +304,9 @@ class TaughtMethod(LabelMethod):
         logits = self.teacher(picture).logits  # [B, K, ...]
         loss = mean_logit_loss(logits.unsqueeze(1), target)  # [B, K, ...] → [B, 1, K, ...]
         right = logits.argmax(1) == target
-        right = (right[target != VOID] if target.ndim > 1 else right).float().mean()  # no class 255 in masks
+        right = (
+            (right[target != VOID] if target.ndim > 1 else right).float().mean()
+        )  # 255 is void in masks alone
         return StepOutput(loss, {"teacher": loss, "teacher_accuracy": right})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
