@@ -279,11 +279,7 @@ class EvDistill(TaughtMethod):
         if joint:
             parts |= self._distil(batch, crafted, view, progress)
         loss = torch.stack(list(parts.values())).sum()
-        shown = {
-            "events": events,
-            "picture": picture,
-            "reconstruction": crafted.picture.detach(),
-        }
+        shown = {"events": events, "picture": picture, "reconstruction": crafted.picture.detach()}
         shown |= {"crafted": crafted.events.detach().view_as(events), "seen": view.logits.detach().argmax(1)}
         return StepOutput(loss, parts | watch(view, crafted, flat), shown)
 
@@ -340,7 +336,7 @@ class EvDistill(TaughtMethod):
         if self.active_only:
             active = activity_mask(events, radius=4)
             weight = active if weight is None else weight * active
-        if weight is not None and own is not None:
+        if self.confidence and weight is not None and own is not None:
             weight = weight * (view.logits.argmax(1) == own.argmax(1))
         return weight
 

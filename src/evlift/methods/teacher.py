@@ -304,10 +304,8 @@ class TaughtMethod(LabelMethod):
         logits = self.teacher(picture).logits  # [B, K, ...]
         loss = mean_logit_loss(logits.unsqueeze(1), target)  # [B, K, ...] → [B, 1, K, ...]
         right = logits.argmax(1) == target
-        right = (
-            (right[target != VOID] if target.ndim > 1 else right).float().mean()
-        )  # 255 is void in masks alone
-        return StepOutput(loss, {"teacher": loss, "teacher_accuracy": right})
+        counted = right[target != VOID] if target.ndim > 1 else right  # 255 is void in masks alone
+        return StepOutput(loss, {"teacher": loss, "teacher_accuracy": counted.float().mean()})
 
     def step(self, batch: Batch, progress: Progress) -> StepOutput:
         """The teacher's step in its phase, else the subclass's :meth:`learn`."""
