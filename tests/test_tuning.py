@@ -17,7 +17,7 @@ from evlift.tuning import worker
 from evlift.tuning.output import rows_of, write_all
 from evlift.tuning.space import parse_space, with_values
 from evlift.tuning.study import best_trial, counted, open_study, plan
-from evlift.tuning.targets import Target, is_suite, of_recipe, of_suite
+from evlift.tuning.targets import Target, folder_of, is_suite, of_recipe, of_suite
 from helpers import tiny
 
 SPACE = {"train.lr": [0.001, 0.1, "log"], "method.tet": [True, False], "train.warmup": [0, 3]}
@@ -196,7 +196,7 @@ def test_the_recipe_itself_is_tried_first_then_others_and_the_best_is_kept(tmp_p
     assert all(job.done for job in jobs)
     assert trainings.recipes[0].digest == mine.recipe.digest
     assert len({recipe.digest for recipe in trainings.recipes}) > 3
-    rows = rows_of(mine, tmp_path / "mine")
+    rows = rows_of("mine", tmp_path / "mine")
     scores = [row["score"] for row in rows]
     (best,) = [row for row in rows if row["best"]]
     assert best["score"] == max(s for s, r in zip(scores, rows, strict=True) if r["state"] == "complete")
@@ -228,7 +228,7 @@ def test_bad_trials_are_pruned_and_their_runs_deleted(tmp_path, monkeypatch):
     study = open_study(tmp_path / "mine")
     pruned = study.trials[5]
     assert pruned.state.name == "PRUNED"
-    assert rows_of(target(), tmp_path / "mine")[5]["score"] == -100.0
+    assert rows_of("mine", tmp_path / "mine")[5]["score"] == -100.0
     assert not (tmp_path / "mine" / "runs" / pruned.user_attrs["run"]).exists()
     assert len(counted(study)) == 6
 
@@ -242,6 +242,8 @@ def test_interrupted_trials_are_tried_again_with_their_values_and_count_once(tmp
     (again,) = plan([target()], tmp_path, 2)
     assert work([again]) == [0]
     assert trainings.recipes[2].digest == trainings.recipes[1].digest
+    trials = open_study(tmp_path / "mine").trials
+    assert trials[2].user_attrs["run"] == trials[1].user_attrs["run"]
     assert len(counted(open_study(tmp_path / "mine"))) == 2
     open_study(tmp_path / "mine").ask()  # a process that was killed leaves a running trial
     (last,) = plan([target()], tmp_path, 3)
@@ -249,11 +251,27 @@ def test_interrupted_trials_are_tried_again_with_their_values_and_count_once(tmp
     assert len(counted(open_study(tmp_path / "mine"))) == 3
 
 
+def test_trials_of_the_same_values_have_folders_of_their_own(tmp_path, monkeypatch):
+    Trainings(monkeypatch)
+    twice = target(space={"method.tet": {"choices": [True]}})
+    work(plan([twice], tmp_path, 2))
+    study = open_study(tmp_path / "mine")
+    assert study.trials[0].params == study.trials[1].params
+    assert len({trial.user_attrs["run"] for trial in study.trials}) == 2
+
+
+def test_trials_judged_otherwise_are_not_gone_on_with(tmp_path, monkeypatch):
+    Trainings(monkeypatch)
+    work(plan([target()], tmp_path, 1))
+    with pytest.raises(ConfigError, match="search space and criterion, but it holds others"):
+        plan([target()], tmp_path, 2, criterion="val")
+
+
 def test_a_training_that_diverges_is_a_trial_that_failed(tmp_path, monkeypatch):
     trainings = Trainings(monkeypatch)
     trainings.happens = {0: EvliftError("The loss became nan")}
     assert work(plan([target()], tmp_path, 2)) == [0, 0]
-    first, second = rows_of(target(), tmp_path / "mine")
+    first, second = rows_of("mine", tmp_path / "mine")
     assert (first["state"], first["failed"]) == ("fail", "The loss became nan")
     assert second["best"]
     assert best_trial(open_study(tmp_path / "mine")).number == 1
@@ -268,7 +286,7 @@ def test_targets_take_turns_and_another_space_needs_another_folder(tmp_path):
         "pictures · trial 2",
         "TMKT · trial 2",
     ]
-    with pytest.raises(ConfigError, match="but it holds those of another one"):
+    with pytest.raises(ConfigError, match="but it holds others"):
         plan([target({"train.lr": [0.1, 0.2]})], tmp_path / "out", 2) and plan(
             [target()], tmp_path / "out", 2
         )
@@ -289,13 +307,61 @@ def test_a_tuned_suite_has_the_best_values_and_says_how_many_trials_there_were(t
     write_all(targets, tmp_path / "out", path)
     tuned = load_suite(tmp_path / "out" / "tuned.yaml")
     assert {row.name: row.trials for row in tuned.rows} == {"pictures": 3, "TMKT": 3}
-    rows = [row for each in targets for row in rows_of(each, tmp_path / "out" / each.folder)]
+    rows = [row for each in targets for row in rows_of(each.name, tmp_path / "out" / each.folder)]
     best = {row["target"]: row["values"] for row in rows if row["best"]}
     tmkt = next(e.recipe for e in tuned.entries() if e.row.name == "TMKT" and e.column.name == "folds")
     assert (tmkt.train.lr, tmkt.method["r_m"]) == (best["TMKT"]["train.lr"], best["TMKT"]["method.r_m"])
     assert tmkt.train.steps == BASE["train"]["steps"]
     pictures = next(e.recipe for e in tuned.entries() if e.row.name == "pictures")
     assert pictures.train.lr == best["pictures"]["train.lr"]
+
+
+def test_rows_tuned_one_after_the_other_are_all_in_the_tuned_suite(tmp_path, monkeypatch):
+    Trainings(monkeypatch)
+    path = tuned_suite(tmp_path)
+    for name in ROWS:
+        targets = of_suite(path, None, rows=[name])
+        work(plan(targets, tmp_path / "out", 2))
+        write_all(targets, tmp_path / "out", path)
+    assert {row.trials for row in load_suite(tmp_path / "out" / "tuned.yaml").rows} == {2}
+    assert {row["target"] for row in json.loads((tmp_path / "out" / "trials.json").read_text())} == set(ROWS)
+
+
+def test_rows_have_folders_of_their_own():
+    names = ["A B", "A/B", "A-B", "..", "$", "TMKT"]
+    folders = [folder_of(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert folders[-1] == "TMKT"
+    assert all(folder.strip(".") and "/" not in folder for folder in folders)
+
+
+def test_numbers_that_yaml_reads_as_words_are_numbers(tmp_path):
+    (tmp_path / "space.yaml").write_text("train.lr: [1e-4, 1e-2, log]\ntrain.weight_decay: [1e-4, 1e-3]")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tiny()))
+    (found,) = of_recipe(path, tmp_path / "space.yaml")
+    assert [str(d) for d in found.space] == [
+        "train.lr in [0.0001, 0.01] (log)",
+        "train.weight_decay in [0.0001, 0.001]",
+    ]
+
+
+@pytest.mark.parametrize("said", ["train.batch_size: [4, 8.5]", "train.lr: [-.inf, 1]", "method.tet: [a, b]"])
+def test_values_that_no_training_can_take_are_refused_before_the_first_trial(said, tmp_path):
+    (tmp_path / "space.yaml").write_text(said)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tiny()))
+    with pytest.raises(ConfigError, match=said.partition(":")[0]):
+        of_recipe(path, tmp_path / "space.yaml")
+
+
+def test_a_search_that_finds_nothing_has_failed(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "recipe.yaml"
+    space = {"train.lr": [0.001, 0.1, "log"]}
+    path.write_text(yaml.safe_dump({**tiny(method={"name": "tmkt"}, model={"name": "convnet"}), "tune": space}))
+    assert main(["tune", str(path), "--trials", "1", "--workers", "1", "--out", str(tmp_path / "out")]) == 1
+    assert "None of 1 trial of recipe ran to its end: " in capsys.readouterr().err
+    assert "fail: " in (tmp_path / "out" / "trials.md").read_text()
 
 
 def test_the_command_from_end_to_end(tmp_path, capsys):
@@ -312,7 +378,8 @@ def test_the_command_from_end_to_end(tmp_path, capsys):
     from evlift import api
 
     best = next(row for row in rows if row["best"])
-    run = out / "recipe" / "runs" / parse_recipe(out / "recipe" / "best.yaml").digest
+    digest = parse_recipe(out / "recipe" / "best.yaml").digest
+    run = out / "recipe" / "runs" / f"{best['trial']:03}-{digest}"
     assert api.evaluate(run).score == pytest.approx(best["score"])
 
 

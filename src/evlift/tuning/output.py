@@ -11,8 +11,8 @@ from evlift.bench.checks import section_changes
 from evlift.config import read_yaml
 from evlift.files import write_json, write_text
 from evlift.tuning.space import with_values
-from evlift.tuning.study import best_trial, counted, open_study
-from evlift.tuning.targets import Target
+from evlift.tuning.study import JOURNAL, best_trial, counted, open_study
+from evlift.tuning.targets import Target, folder_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 HEADER = ("target", "trial", "state", "score", "judged on", "seconds", "values")
 
 
-def rows_of(target: Target, folder: Path) -> list[dict[str, Any]]:
-    """The trials of a target that count, in order, as plain values."""
+def rows_of(name: str, folder: Path) -> list[dict[str, Any]]:
+    """The trials in the folder of a target that count, in order, as plain values."""
     study = open_study(folder)
     best = best_trial(study)
     return [
         {
-            "target": target.name,
+            "target": name,
             "trial": trial.number,
             "state": trial.state.name.lower(),
             "score": trial.value if trial.state.name == "COMPLETE" else _last_report(trial),
@@ -52,7 +52,9 @@ def texts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         (
             row["target"],
             str(row["trial"]),
-            row["state"] + (", best" if row["best"] else ""),
+            row["state"]
+            + (", best" if row["best"] else "")
+            + (f": {row['failed']}" if row["failed"] else ""),
             "–" if row["score"] is None else f"{row['score']:.4f}",
             row["judged_on"] or "–",
             "–" if row["seconds"] is None else f"{row['seconds']:.0f}",
@@ -67,10 +69,15 @@ def write_all(targets: Sequence[Target], out: Path, suite: Path | None = None) -
 
     Args:
         targets: what was tuned.
-        out: the folder of the search, with a folder for every target.
+        out: the folder of the search, with a folder for every target. Other rows of the suite that have one, from an
+            earlier search, stay in the tables and in tuned.yaml.
         suite: the suite's file, if one was tuned.
     """
-    found = {target.name: rows_of(target, out / target.folder) for target in targets}
+    found = {target.name: rows_of(target.name, out / target.folder) for target in targets}
+    for name in map(str, read_yaml(suite)["rows"] if suite else ()):
+        folder = out / folder_of(name)
+        if name not in found and (folder / JOURNAL).is_file():
+            found[name] = rows_of(name, folder)
     flat = [row for rows in found.values() for row in rows]
     lines = [HEADER, tuple("---" for _ in HEADER), *texts(flat)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -91,7 +98,8 @@ def write_all(targets: Sequence[Target], out: Path, suite: Path | None = None) -
             written.append(path)
     if suite is not None:
         write_text(
-            out / "tuned.yaml", _tuned_suite(suite, best, {name: len(rows) for name, rows in found.items()})
+            out / "tuned.yaml",
+            _tuned_suite(suite, best, {name: len(rows) for name, rows in found.items()}, targets[0].plugins),
         )
         written.append(out / "tuned.yaml")
     return written
@@ -103,18 +111,20 @@ def _space(target: Target) -> str:
     return f"{target.name}: {tried}{left}"
 
 
-def _tuned_suite(path: Path, best: Mapping[str, Any], trials: Mapping[str, int]) -> str:
+def _tuned_suite(
+    path: Path, best: Mapping[str, Any], trials: Mapping[str, int], plugins: Sequence[Path]
+) -> str:
     """The suite with the best values in its rows, which say how many trials they had."""
     import yaml
 
     content = copy.deepcopy(read_yaml(path))
     content.pop("tune", None)
-    content["plugins"] = [str((path.parent / plugin).resolve()) for plugin in content.get("plugins") or ()]
+    content["plugins"] = [str(plugin) for plugin in plugins]
     for name, said in content["rows"].items():
-        chosen = best.get(str(name))
-        if chosen is None:
+        if not trials.get(str(name)):
             continue
         row = content["rows"][name] = dict(said or {})
+        chosen = best[str(name)] or {"values": {}}
         for field, value in chosen["values"].items():
             section, _, last = field.partition(".")
             row[section] = {**section_changes(section, row.get(section)), last: value}

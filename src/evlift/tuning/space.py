@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,18 +48,26 @@ class Dimension:
             return value in self.choices
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """What may be drawn at the least and the most, or all choices."""
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        return self.choices or tuple(end if whole else float(end) for end in (self.low, self.high))
+
     def __str__(self) -> str:
         if self.choices:
             return f"{self.field} of {', '.join(map(str, self.choices))}"
-        return f"{self.field} in [{self.low:g}, {self.high:g}]{' (log)' if self.log else ''}"
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        kinds = ["log"] * self.log + ["whole numbers"] * whole
+        return f"{self.field} in [{self.low:g}, {self.high:g}]" + (f" ({', '.join(kinds)})" if kinds else "")
 
 
 def parse_space(said: object, place: str) -> tuple[Dimension, ...]:
     """Read a search space.
 
     Example:
-        >>> [str(d) for d in parse_space({"train.lr": [0.001, 0.1, "log"], "model.name": ["scnn", "convnet"]}, "x")]
-        ['train.lr in [0.001, 0.1] (log)', 'model.name of scnn, convnet']
+        >>> [str(d) for d in parse_space({"train.lr": [0.001, 0.1, "log"], "method.mag": ["off", "normal"]}, "x")]
+        ['train.lr in [0.001, 0.1] (log)', 'method.mag of off, normal']
 
     Args:
         said: by field, `[low, high]`, `[low, high, log]`, `{choices: [...]}`, or a list of words.
@@ -78,6 +87,8 @@ def _dimension(field: str, said: Any, place: str) -> Dimension:
     section, _, name = field.partition(".")
     if section not in SECTIONS or not name or name == "name":
         raise ConfigError(f"Expected a field of a recipe such as train.lr in {place}, but got '{field}'.")
+    if isinstance(said, list):
+        said = [_number_of(value) for value in said]
     choices = said.get("choices") if isinstance(said, Mapping) and set(said) == {"choices"} else None
     if isinstance(said, list) and said and all(isinstance(value, str | bool) for value in said):
         choices = said
@@ -91,11 +102,19 @@ def _dimension(field: str, said: Any, place: str) -> Dimension:
             f"Expected [low, high], [low, high, log] or {{choices: [...]}} for {field} in {place}, but got {said!r}."
         )
     low, high = ends
-    if not low < high < float("inf") or (log and low <= 0):
+    if not -math.inf < low < high < math.inf or (log and low <= 0):
         raise ConfigError(
             f"Expected low < high{', low > 0 for a log,' if log else ''} for {field} in {place}, but got {said!r}."
         )
     return Dimension(field, low, high, log)
+
+
+def _number_of(value: Any) -> Any:
+    """A word that is a number as one: YAML reads 1e-4, without a dot, as a word."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _is_number(value: object) -> bool:
@@ -110,6 +129,19 @@ def value_of(recipe: Recipe, field: str) -> Any:
     """What a recipe says of a field."""
     section, _, name = field.partition(".")
     return recipe.to_dict()[section][name]
+
+
+def check_space(recipe: Recipe, space: tuple[Dimension, ...], name: str) -> None:
+    """Raise ConfigError where an end or choice of the space, alone, makes no recipe."""
+    for dimension in space:
+        for value in dimension.ends:
+            try:
+                with_values(recipe, {dimension.field: value})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"Expected values of {dimension.field} in the search space that {name} can take, but got {value}: "
+                    f"{error}"
+                ) from None
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 JOURNAL, DONE = "trials.journal", "done.txt"
 AGAIN = "again"  # of a trial: the number of the interrupted one whose values it tries
+RUN = "run"  # of a trial: the name of its run's folder
 
 
 def open_study(folder: Path, *, seed: int = 0) -> Study:
@@ -59,19 +60,20 @@ def best_trial(study: Study) -> FrozenTrial | None:
     return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
-def begin(target: Target, folder: Path) -> None:
+def begin(target: Target, folder: Path, criterion: str = "own") -> None:
     """Have the recipe as it is be the first trial, and what was killed be tried again.
 
     Raises:
-        ConfigError: the folder holds trials of another recipe or search space.
+        ConfigError: the folder holds trials of another recipe, search space or criterion.
     """
     from optuna.trial import TrialState
 
     study = open_study(folder)
-    mark = {"recipe": target.recipe.digest, "space": [str(dimension) for dimension in target.space]}
+    space = [str(dimension) for dimension in target.space]
+    mark = {"recipe": target.recipe.digest, "space": space, "criterion": criterion}
     if study.user_attrs.get("of", mark) != mark:
         raise ConfigError(
-            f"Expected {folder} to hold trials of this recipe and search space, but it holds those of another one. "
+            f"Expected {folder} to hold trials of this recipe, search space and criterion, but it holds others. "
             "Give another --out, or delete that folder."
         )
     if not study.trials and "of" not in study.user_attrs:
@@ -88,7 +90,8 @@ def give_back(study: Study, trial: FrozenTrial | Trial) -> None:
     from optuna.trial import TrialState
 
     study.tell(trial.number, state=TrialState.FAIL)
-    study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+    kept = {RUN: trial.user_attrs[RUN]} if RUN in trial.user_attrs else {}
+    study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number, **kept})
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,12 +162,14 @@ def _said(dimension: Any) -> Any:
     return [dimension.low, dimension.high, *(["log"] if dimension.log else [])]
 
 
-def plan(targets: Sequence[Target], out: Path, trials: int, **options: Any) -> list[TrialJob]:
+def plan(
+    targets: Sequence[Target], out: Path, trials: int, *, criterion: str = "own", seed: int = 0
+) -> list[TrialJob]:
     """The open trials of all targets, in turn, so that a search whose time runs out is fair."""
     open_jobs = []
     for target in targets:
         folder = out / target.folder
-        begin(target, folder)
+        begin(target, folder, criterion)
         done = len(counted(open_study(folder)))
-        open_jobs += [TrialJob(target, folder, number, **options) for number in range(done, trials)]
+        open_jobs += [TrialJob(target, folder, number, criterion, seed) for number in range(done, trials)]
     return sorted(open_jobs, key=lambda job: job.number)

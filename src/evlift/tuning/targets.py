@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 from evlift.bench.suite import Column, Entry, Suite, find_suite, load_suite, shipped_suites
 from evlift.config import Recipe, find_recipe, parse_recipe, read_yaml
 from evlift.errors import ConfigError
-from evlift.tuning.space import Dimension, parse_space, value_of
+from evlift.tuning.space import Dimension, check_space, parse_space, value_of
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,19 @@ class Target:
     @property
     def folder(self) -> str:
         """Its name as a name of a folder."""
-        return re.sub(r"[^\w.=-]+", "-", self.name).strip("-")
+        return folder_of(self.name)
 
     def shortened(self, steps: int | None) -> Target:
         """With trainings of so many steps."""
         if steps is None:
             return self
         return replace(self, recipe=replace(self.recipe, train=replace(self.recipe.train, steps=steps)))
+
+
+def folder_of(name: str) -> str:
+    """The folder of a row's trials: its name, where that can be one, else what is left of it and a hash of it."""
+    plain = re.sub(r"[^\w.=-]+", "-", name).strip("-.")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".strip("-")
 
 
 def is_suite(source: str | Path) -> bool:
@@ -75,6 +82,7 @@ def of_recipe(
             raise ConfigError(
                 f"Expected fields of {path} in the search space, but got {dimension.field}: {reason}."
             )
+    check_space(recipe, dimensions, path.stem)
     return [
         Target(path.stem, recipe, dimensions, plugins=tuple(Path(plugin).resolve() for plugin in plugins))
     ]
@@ -138,6 +146,7 @@ def _of_entry(entry: Entry, dimensions: Sequence[Dimension], suite: Suite) -> Ta
             f"Expected a field in the search space that means something to the row '{entry.row.name}', but got "
             f"none ({why}). Name the other rows with --rows."
         )
+    check_space(entry.recipe, kept, f"the row '{entry.row.name}'")
     return Target(entry.row.name, entry.recipe, kept, left_out, suite.plugins)
 
 

@@ -15,7 +15,7 @@ from evlift.config import Recipe, parse_recipe
 from evlift.errors import EvliftError
 from evlift.files import write_text
 from evlift.tuning.space import parse_space, with_values
-from evlift.tuning.study import DONE, give_back, open_study
+from evlift.tuning.study import DONE, RUN, give_back, open_study
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -63,8 +63,9 @@ def _score(job: dict[str, Any], trial: Trial) -> float:
     space = parse_space(job["space"], "job")
     values = {dimension.field: dimension.suggest(trial) for dimension in space}
     recipe = with_values(parse_recipe(job["recipe"]), values)
-    folder = Path(job["study"]) / "runs" / recipe.digest
-    trial.set_user_attr("run", recipe.digest)
+    name = trial.user_attrs.get(RUN) or f"{trial.number:03}-{recipe.digest}"
+    trial.set_user_attr(RUN, name)
+    folder = Path(job["study"]) / "runs" / name
     own = job["criterion"] == "own"
     say(f"trial {trial.number}: {values}")
     try:

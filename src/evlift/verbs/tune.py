@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evlift.errors import ConfigError, EvliftError
 from evlift.verbs.common import alone, count, failures, names, number, open_console, print_table
+from evlift.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
         )
     if outcome.failed:
         raise EvliftError(f"{len(outcome.failed)} trials ended without a result.\n{failures(outcome)}")
+    _require_best(targets, out)
 
 
 def _targets(options: argparse.Namespace, suite: Path | None) -> list[Target]:
@@ -125,10 +127,23 @@ class Log:
         """Nothing to draw: a line for every trial is enough."""
 
 
+def _require_best(targets: Sequence[Target], out: Path) -> None:
+    """Refuse to call a search done that found nothing for a target."""
+    from evlift.tuning.output import rows_of
+
+    for target in targets:
+        rows = rows_of(target.name, out / target.folder)
+        if rows and not any(row["best"] for row in rows):
+            why = next((f": {row['failed']}" for row in rows if row["failed"]), "")
+            raise EvliftError(f"None of {counted(len(rows), 'trial')} of {target.name} ran to its end{why}")
+
+
 def _show(targets: Sequence[Target], out: Path, written: Sequence[Path], options: argparse.Namespace) -> None:
     from evlift.tuning.output import HEADER, rows_of, texts
 
-    flat: list[dict[str, Any]] = [row for target in targets for row in rows_of(target, out / target.folder)]
+    flat: list[dict[str, Any]] = [
+        row for target in targets for row in rows_of(target.name, out / target.folder)
+    ]
     if options.json:
         import json
 
