@@ -152,6 +152,28 @@ def test_an_odd_unit_of_time_is_remarked(run, val, tmp_path):
     assert "is their unit of time right?" in " ".join(evlift.evaluate_recordings(run, tmp_path).remarks)
 
 
+def test_an_odd_unit_of_time_is_remarked_where_windows_were_left_out(run, val, tmp_path):
+    rng, steps = np.random.default_rng(0), 40_000
+    t = np.linspace(0, 300_000_000, steps).astype(np.int64)  # events in every window
+    x, y = rng.integers(0, 34, (2, steps))
+    (tmp_path / "0").mkdir()
+    write_events(tmp_path / "0" / "long.npz", EventStream(t, x, y, x > y, (34, 34)))
+    write_events(tmp_path / "0" / "usual.npz", val.load(0))
+    said = " ".join(evlift.evaluate_recordings(run, tmp_path).remarks)
+    assert "of 1 recording only the first 100 windows were read" in said
+    assert "1 of 2 recordings last" in said
+
+
+def test_a_recording_of_as_many_windows_as_are_read_is_not_called_cut(run, val, tmp_path):
+    (tmp_path / "0").mkdir()
+    write_events(tmp_path / "0" / "a.npz", val.load(0))
+    last = int(val.load(0).t[-1] - val.load(0).t[0])
+    whole = evlift.evaluate_recordings(run, tmp_path, duration_us=last // 2 + 1, max_windows=2)
+    assert whole.verdicts[0].remark == ""
+    cut = evlift.evaluate_recordings(run, tmp_path, duration_us=last // 2 + 1, max_windows=1)
+    assert cut.verdicts[0].remark == "only its first window was read"
+
+
 def test_windows_follow_training(run):
     trained = open_run(run)
     assert window_rule(trained).duration_us == trained.framing.duration_us

@@ -91,7 +91,9 @@ def _data(record: Mapping[str, Any]) -> Iterator[str]:
     yield "- items: " + ", ".join(f"{count} {part}" for part, count in record["data"].items())
     yield f"- split hash `{record['split']}`, recipe digest `{record['digest']}`"
     yield f"- weights chosen on: {record['selected_on']}, at step {record['kept_step']}"
-    seen = "were seen" if record["judged_on"] == "val" else "were never seen, not even to choose weights"
+    seen = (
+        "were seen" if record["judged_on"] == "val" else "were never seen in training, nor to choose weights"
+    )
     yield f"- labels of recordings {seen}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -38,9 +37,9 @@ def pack(
     """Make a folder of a finished run that can be handed on: weights, recipe, record and a model card.
 
     The network is judged on the run's own data for the card, and calibrated if it is not yet; where the data are not
-    there, the card says that only the figure of the training's end is known. A pack opens as a run does, and needs no
-    data for :func:`evlift.predict` and :func:`evlift.evaluate_recordings`. The manifest is left out: the record has its
-    hash. Packing again replaces the pack.
+    there, it says what an earlier card said, or that only the figure of the training's end is known. A pack opens as a
+    run does, and needs no data for :func:`evlift.predict` and :func:`evlift.evaluate_recordings`. The manifest is left
+    out: the record has its hash. Packing again replaces the pack.
 
     Example:
         >>> evlift.pack("runs/a", "packs/digits-convnet")  # doctest: +SKIP
@@ -54,7 +53,7 @@ def pack(
         say: called with what could not be done.
 
     Raises:
-        DataError: no such run.
+        DataError: no such run, or data that `test` or `robustness` need are not there.
         ConfigError: a folder at `out` that is no pack, or that is the run itself.
     """
     out = Path(out)
@@ -82,7 +81,9 @@ def pack(
         write_text(made.folder / CARD, model_card(record, size_of(made.folder)))
         open_run(made.folder)  # what cannot be opened is not handed out
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(
+                Path(temporary, "replaced")
+            )  # goes with the temporary folder, once the new pack stands
         made.folder.rename(out)
     return Run(out)
 
@@ -99,7 +100,7 @@ def is_replaceable(folder: Path) -> bool:
 
 def _judged(trained: Trained, test: bool, robustness: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Calibration, framing, figures and cost, as far as the data are there."""
-    found: dict[str, Any] = {"figures": {}}
+    found: dict[str, Any] = {"figures": dict(trained.record.get("figures") or {})}
     folder, of_pictures = trained.run.folder, reads_pictures(trained.recipe)
     try:
         if trained.calibration is None and trained.record.get("metric", "accuracy") == "accuracy":
@@ -110,6 +111,8 @@ def _judged(trained: Trained, test: bool, robustness: bool, say: Callable[[str],
         if robustness:
             found["robustness"] = judge_disturbed(folder).summary()
     except (DataError, ConfigError) as error:
+        if test or robustness:
+            raise
         say(f"not judged again for the card: {error}")
     return found
 

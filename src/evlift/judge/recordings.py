@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from evlift.judge.windows import FULLEST, MAX_WINDOWS, WindowRule, reader_of, wi
 from evlift.wording import counted
 
 BATCH = 32
-ODD_DURATION = 100
+ODD_DURATION = 50
 """Recordings so many times longer or shorter than in training have another unit of time, more likely than not."""
 
 Report = Callable[[int, int | None], None]
@@ -203,15 +204,16 @@ class Judge:
     ) -> tuple[Verdict, NDArray[np.float32] | None]:
         reader = reader_of(path, self.trained, self.sensor_size)
         facts: dict[str, Any] = {"sensor_size": reader.sensor_size, "format": reader.format}
-        logits, counts, start, stop = self._windows(self.rule.cut(reader), number)
+        windows = self.rule.cut(reader)
+        logits, counts, start, stop = self._windows(islice(windows, self.rule.at_most), number)
         if not counts:
             return Verdict(**told, **facts, state="no events", remark="it holds no events"), None
         voting = np.array(counts) >= FULLEST * max(counts)
         pooled = logits[voting].mean(axis=0)  # [n, T, K] → [T, K]
         chances = softmax(pooled.mean(axis=0), self.temperature)
         facts |= {"windows": int(voting.sum()), "events": sum(counts), "duration_us": stop - start}
-        if self.rule.at_most > 1 and len(counts) == self.rule.at_most:
-            facts["remark"] = f"only its first {self.rule.at_most} windows were read"
+        if next(windows, None) is not None:
+            facts["remark"] = f"only its first {_were(self.rule.at_most)} read"
         predicted = self.trained.classes[int(chances.argmax())]
         return Verdict(
             **told, **facts, state="judged", predicted=predicted, confidence=float(chances.max())
@@ -240,6 +242,15 @@ class Judge:
     def _logits(self, clips: list[torch.Tensor]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self.trained.network(torch.stack(clips)).logits.float().numpy()
         return found
+
+
+def _were(windows: int) -> str:
+    return "window was" if windows == 1 else f"{windows} windows were"
+
+
+def _range_ms(durations_us: list[int]) -> str:
+    low, high = min(durations_us) / 1e3, max(durations_us) / 1e3
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 Judged = list[tuple[Verdict, NDArray[np.float32] | None]]
@@ -316,13 +327,16 @@ def _remarks(
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in data.passed_over.items())
         yield f"passed over, for they are no recordings: {kinds}"
     if cut := sum(verdict.remark.startswith("only") for verdict in verdicts):
-        yield f"of {counted(cut, 'recording')} only the first {judge.rule.at_most} windows were read (--max-windows)"
+        yield f"of {counted(cut, 'recording')} only the first {_were(judge.rule.at_most)} read (--max-windows)"
     durations = [verdict.duration_us for verdict in verdicts if verdict.state == "judged"]
-    median, trained_on = float(np.median(durations)), trained.framing.duration_us
-    if trained_on and not 1 / ODD_DURATION < max(median, 1) / trained_on < ODD_DURATION:
+    trained_on = trained.framing.duration_us or 0
+    odd = [
+        us for us in durations if trained_on and not 1 / ODD_DURATION < max(us, 1) / trained_on < ODD_DURATION
+    ]
+    if odd:
         yield (
-            f"recordings last {median / 1e3:g} ms, those of training {trained_on / 1e3:g} ms: is their unit of time "
-            "right?"
+            f"{len(odd)} of {counted(len(durations), 'recording')} last {_range_ms(odd)} ms as far as they were read, "
+            f"those of training {trained_on / 1e3:g} ms: is their unit of time right?"
         )
     for text, count in judge.remarks.most_common(5):
         yield f"{counted(count, 'file')}: {text}"

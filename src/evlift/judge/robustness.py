@@ -155,11 +155,11 @@ def robustness(
     """
     trained = open_classifier(run)
     feeder = evaluation_feeder(trained, create_task(trained.recipe))
+    if split not in ("val", "test"):
+        raise ConfigError(f"Expected `split` to be val or test, but got '{split}'.")
     recordings: Recordings = getattr(feeder.task, split)
-    if split not in ("val", "test") or not len(recordings):
-        raise ConfigError(
-            f"Expected a split val or test with recordings, but got '{split}' ({len(recordings)})."
-        )
+    if not len(recordings):
+        raise ConfigError(f"Expected recordings in the split {split}, but there are none.")
     trained_on = trained.recipe.input.window
     window = window or ("full" if trained_on == "mixed" else trained_on)
     sweep = _Sweep(trained, WindowEncoder(trained, fit), window, seed)

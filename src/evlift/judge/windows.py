@@ -47,8 +47,8 @@ class WindowRule:
     text: str
 
     def cut(self, reader: Reader) -> Iterator[EventStream]:
-        """The windows of a recording that hold events, in the order of time."""
-        return itertools.islice((stream for stream in self._all(reader) if len(stream)), self.at_most)
+        """The windows of a recording that hold events, in the order of time; not held to `at_most`."""
+        return (stream for stream in self._all(reader) if len(stream))
 
     def _all(self, reader: Reader) -> Iterator[EventStream]:
         if self.n_events is not None:

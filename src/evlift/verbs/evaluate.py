@@ -123,12 +123,12 @@ def _judge_split(options: argparse.Namespace) -> None:
     from evlift.verbs import judged
 
     split = options.split or "val"
+    trained = open_run(options.folder)
+    threshold = judged.threshold_of(options.unknown_below, trained)
     evaluation = evaluate(options.folder, split=split, window=options.window, adapt=options.adapt)
     spent = cost(options.folder, split=split, window=options.window)
-    trained = open_run(options.folder)
     summary: dict[str, Any] = {**evaluation.summary(), "cost": asdict(spent)}
     confidence = judged.confidence_of(evaluation, trained)
-    threshold = judged.threshold_of(options.unknown_below, trained)
     if confidence is not None:
         summary["confidence"] = confidence.summary()
         if threshold is not None:
