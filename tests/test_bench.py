@@ -115,6 +115,7 @@ def test_the_quick_form(written):
         ({"judge": {"name": "a"}}, "to be a list"),
         ({"cells": {"all": {"vary": ["data.fold"]}}}, "section.field"),
         ({"cells": {"all": {"vary": {"train.seed": ["a"]}}}}, "whole number from 0 up, but got 'a'"),
+        ({"cells": {"all": {"vary": {"data.fold": [0, 0]}}}}, "each once, but got data.fold: [0, 0]"),
         ({"cells": {"all": {"set": 5}}}, "Expected `set` to be fields"),
         ({"cells": {"all": {"rows": "events"}}}, "`rows` of cell 'all' to be a list"),
         ({"quick": {"cells": ["most"]}}, "one of all, few, but got 'most'"),
@@ -129,6 +130,66 @@ def test_the_quick_form(written):
 def test_what_does_not_fit_together_is_refused(changes, said, written):
     with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
         load_suite(written(**changes)).entries()
+
+
+def test_the_quick_form_has_the_same_share_of_every_rows_steps(written):
+    rows = {"short": {"method": "source-only"}, "long": {"method": "events-only", "train": {"steps": 90}}}
+    path = written(rows=rows, reference=None, quick={"share": 0.1})
+    steps = [
+        {e.row.name: e.recipe.train.steps for e in load_suite(path, quick=q).entries()} for q in (False, True)
+    ]
+    assert (steps[0]["long"], steps[1]["long"]) == (90, 9)
+    assert steps[1]["short"] == max(1, round(steps[0]["short"] * 0.1))
+    with pytest.raises(ConfigError, match=r"`share` of quick of .* to be above 0 and at most 1, but got 2"):
+        load_suite(written(quick={"share": 2}))
+
+
+@pytest.mark.parametrize("path", shipped_suites(), ids=lambda path: path.stem)
+def test_a_shipped_quick_form_is_short_and_of_equal_shares(path):
+    full, quick = load_suite(path), load_suite(path, quick=True)
+    whole = {(e.row.name, e.column.name, e.place): e.recipe.train.steps for e in full.entries()}
+    shares = {e.recipe.train.steps / whole[e.row.name, e.column.name, e.place] for e in quick.entries()}
+    assert max(shares) - min(shares) < 0.01
+    assert sum({e.folder: e.recipe.train.steps for e in quick.entries()}.values()) < 5000
+
+
+def test_runs_that_places_share_count_once(written, tmp_path):
+    cells = {"labels": {"set": {"data": {"labels_per_class": 1}}, "vary": {"data.label_seed": [0, 1, 2]}}}
+    suite = load_suite(written(cells=cells, quick={}))
+    jobs = plan(suite, tmp_path / "out")
+    fake_results(jobs, np.random.default_rng(0))
+    results = Results.read(suite, jobs)
+    shared, own = (results.value(row, "labels", "whole") for row in ("pictures", "events"))
+    assert (len(shared.scores), shared.planned, len(own.scores)) == (1, 1, 3)
+    assert score_text(shared) == f"{shared.mean:.3f} (1)"
+    assert len(results.difference(own, shared).gains) == 3
+    assert len(results.difference(shared, shared).gains) == 1
+
+
+def test_names_of_any_kind_are_shown_as_they_are(written, tmp_path):
+    rows = {0.5: {"method": "source-only"}, "_a $x^$ | b": {"method": "events-only"}}
+    cells, targets = {"all": {"vary": {"train.seed": [0]}}}, [{"row": 0.5, "over": "_a $x^$ | b"}]
+    for figure in ("points", "lines"):
+        suite = load_suite(
+            written(
+                title=2024, rows=rows, cells=cells, targets=targets, reference=0.5, figure=figure, quick={}
+            )
+        )
+        jobs = plan(suite, tmp_path / figure)
+        fake_results(jobs, np.random.default_rng(0))
+        write_all(Results.read(suite, jobs), tmp_path / figure)
+        text = (tmp_path / figure / "table.md").read_text()
+        assert text.startswith("# 2024\n")
+        assert "| _a $x^$ \\| b | " in text
+        assert "| 0.5 minus |" in text
+        assert "(1) |\n| 0.5 |" not in text.partition("paired differences")[2].partition("##")[0]
+
+
+def test_test_is_not_read_again_where_a_judge_reads_it(written, tmp_path):
+    judges = [{"name": "val objects"}, {"name": "test objects", "split": "test"}]
+    suite = load_suite(written(judge=judges))
+    results = Results.read(suite, plan(suite, tmp_path, test=True))
+    assert [results.splits(judge) for judge in suite.judges] == [["val"], ["test"]]
 
 
 @pytest.mark.parametrize("repeats", [0, "x", 1.5])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from evlift.bench.records import Records, note_session, read_sessions
 from evlift.bench.results import Results
 from evlift.bench.suite import load_suite
 from evlift.bench.tables import summary, tables
+from evlift.bench.worker import read_result
 from evlift.cli import main
 from evlift.errors import DataError
 
@@ -105,11 +109,45 @@ def test_a_folder_that_says_more_wins_and_is_recorded(suite, tmp_path):
     assert set(kept["names"]) == {"val", "test"}
 
 
+def test_a_folder_that_says_other_things_takes_nothing_from_the_records(suite, tmp_path):
+    jobs, records = recorded(suite, tmp_path)
+    known = jobs[0].result()["judged"]
+    shutil.rmtree(tmp_path / "here")
+    (job, *_) = plan(suite, tmp_path / "here", test=True, records=records)
+    fake_results([job], np.random.default_rng(1), splits=("test",))
+    assert set(job.result()["judged"]) > set(known)
+    records.add([read_result(job.folder, job.content["digest"])])
+    kept = Records(tmp_path / "results", suite.name).result(job.content["digest"])["judged"]
+    assert {key: kept[key] for key in known} == known
+    assert set(kept) == {one for key in known for one in (key, key.replace("val/", "test/"))}
+
+
+def test_writers_at_the_same_time_lose_nothing(suite, tmp_path):
+    jobs = plan(suite, tmp_path / "here")
+    fake_results(jobs, np.random.default_rng(0))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        places = [(tmp_path / "results", suite.name, job.result()) for job in jobs]
+        list(pool.map(_add_often, places))
+    assert len(Records(tmp_path / "results", suite.name).runs) == 21 * len(jobs)
+
+
+def _add_often(place):
+    """Add a run under many digests, then under its own."""
+    folder, name, result = place
+    records = Records(folder, name)
+    for i in range(20):
+        records.add([{**result, "digest": f"{result['digest']}{i}"}])
+    records.add([result])
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda text: text[: len(text) // 2],
         lambda text: text.replace('"version":1', '"version":9'),
+        lambda text: text.replace('"score":', '"scores":'),
+        lambda text: text.replace('"environment":', '"env":'),
+        lambda text: re.sub(r'"judged":\{.*\}', '"judged":[]', text),
         lambda text: text.replace('"names":["val0",', '"names":['),
         lambda text: "",
     ],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evlift.config import Recipe
-from evlift.errors import ConfigError
+from evlift.errors import ConfigError, DataError
 from evlift.files import write_json
 
 KINDS = ("steps", "samples", "seconds")
@@ -75,7 +75,12 @@ class Budget:
                 "Expected a folder for the measured times of a budget of seconds, but got none."
             )
         path = self.folder / "seconds-a-step.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise DataError(
+                f"Expected {path} to hold measured times, but: {error}. Delete it to have them measured again."
+            ) from None
         if recipe.digest not in known:
             known[recipe.digest] = (self.time_step or time_step)(recipe)
             write_json(path, known)

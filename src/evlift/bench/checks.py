@@ -30,7 +30,7 @@ KNOWN = {
     "row": (*SECTIONS, "adapt", "ignores", "split", "trials"),
     "cell": ("vary", "rows", "set"),
     "judge": ("name", "split", "window"),
-    "quick": ("set", "cells", "rows", "repeats"),
+    "quick": ("share", "set", "cells", "rows", "repeats"),
     "target": ("row", "over", "by", "at_least", "errors", "cell", "judge"),
 }
 SPLITS = ("val", "test", "source_val")
@@ -90,6 +90,12 @@ def check_whole(name: str, value: object, low: int, place: str) -> None:
         raise ConfigError(
             f"Expected `{name}` of {place} to be a whole number from {low} up, but got {value!r}."
         )
+
+
+def check_share(name: str, value: object, place: str) -> None:
+    """Raise ConfigError unless `value` is a number in (0, 1]."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ConfigError(f"Expected `{name}` of {place} to be above 0 and at most 1, but got {value!r}.")
 
 
 def check_names(suite: Suite, content: Mapping[str, Any], columns: Sequence[str], path: str) -> None:

@@ -18,7 +18,7 @@ def load_plugins(files: Sequence[Path]) -> None:
     """Import Python files that register methods, networks or data of a user's own, each once.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or it does not run.
     """
     for file in map(Path.resolve, files):
         name = f"evlift_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
@@ -32,7 +32,13 @@ def load_plugins(files: Sequence[Path]) -> None:
         if spec is None or spec.loader is None:
             raise ConfigError(f"Expected a Python file as plugin, but got {file}.")
         sys.modules[name] = module = importlib.util.module_from_spec(spec)  # annotations are resolved there
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise ConfigError(
+                f"Expected {file} to run as a plugin, but: {type(error).__name__}: {error}. Correct it."
+            ) from error
 
 
 def add_rows(content: dict[str, Any], more: Mapping[str, Any], path: str) -> None:

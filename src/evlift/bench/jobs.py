@@ -84,12 +84,13 @@ class Job:
         return last_said(self.folder / LOG)
 
     def result(self) -> dict[str, Any]:
-        """What was found so far: in the run's folder, or in the records if they say more."""
+        """What was found so far, in the run's folder and in the records: the folder's word is the later one."""
         digest = self.content["digest"]
         here = read_result(self.folder, digest)
         recorded = self.records.result(digest) if self.records else {}
-        more = len(recorded.get("judged", ())) > len(here.get("judged", ()))
-        return recorded if more else here
+        if not here or not recorded:
+            return here or recorded
+        return {**recorded, **here, **{part: recorded[part] | here[part] for part in ("names", "judged")}}
 
     def __str__(self) -> str:
         more = f" (and {len(self.entries) - 1} more)" if len(self.entries) > 1 else ""

@@ -79,13 +79,20 @@ def score_figure(results: Results) -> Figure:
             points = [(place + shift, v.mean, v.deviation) for place, v in enumerate(values) if v.runs]
             errors = [0.0 if deviation != deviation else deviation for _, _, deviation in points]
             heights, means = [p[0] for p in points], [p[1] for p in points]
-            axis.errorbar(means, heights, xerr=errors, fmt="o", markersize=4, capsize=2, label=column)
-        axis.set(title=judge.name, xlabel="score")
+            axis.errorbar(
+                means, heights, xerr=errors, fmt="o", markersize=4, capsize=2, label=label_of(column)
+            )
+        axis.set(title=label_of(judge.name), xlabel="score")
         plain(axis, along="x")
-    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_yticks(range(len(names)), [label_of(name) for name in names])
     axes[0].invert_yaxis()
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def label_of(name: str) -> str:
+    """A name as Matplotlib shows it unchanged: `$` opens a formula there, and a label from `_` on is left out."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def line_figure(results: Results) -> Figure:
@@ -107,10 +114,17 @@ def line_figure(results: Results) -> Figure:
             shifted = [place + shift for place in there]
             style = ("-", "--", ":")[number // 10 % 3]
             axis.errorbar(
-                shifted, means, yerr=errors, fmt="o", linestyle=style, markersize=4, capsize=2, label=name
+                shifted,
+                means,
+                yerr=errors,
+                fmt="o",
+                linestyle=style,
+                markersize=4,
+                capsize=2,
+                label=label_of(name),
             )
-        axis.set(title=judge.name, ylabel="score" if axis is axes[0] else "")
-        axis.set_xticks(range(len(shown)), [fill(column, 14) for column in shown], fontsize=7)
+        axis.set(title=label_of(judge.name), ylabel="score" if axis is axes[0] else "")
+        axis.set_xticks(range(len(shown)), [fill(label_of(column), 14) for column in shown], fontsize=7)
         plain(axis, along="y")
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

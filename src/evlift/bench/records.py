@@ -11,11 +11,22 @@ from typing import Any
 
 from evlift.engine.run import processor
 from evlift.errors import DataError
-from evlift.files import write_text
+from evlift.files import locked, write_text
 
 FORMAT, VERSION = "evlift-bench-records", 1
-KEPT = ("row", "cell", "place", "digest", "steps", "samples", "seconds", "judge_seconds", "finished")
-KEPT_TOO = ("kept_step", "selected_on", "split", "environment", "cost")
+ABOUT = (
+    "row",
+    "cell",
+    "place",
+    "digest",
+    "split",
+    "environment",
+    "steps",
+    "samples",
+    "seconds",
+    "judge_seconds",
+)
+FINDINGS = (*ABOUT, "finished", "kept_step", "selected_on", "cost")
 SESSIONS = "sessions.jsonl"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -40,6 +51,8 @@ class Records:
     """
 
     def __init__(self, folder: Path | str, suite: str) -> None:
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise DataError(f"Expected a folder for records, but {folder} is a file. Give its folder.")
         self.path = Path(folder) / f"{suite}.jsonl"
         self.runs: dict[str, dict[str, Any]] = {}
         self.names: dict[str, list[str]] = {}
@@ -62,15 +75,17 @@ class Records:
         new = [dict(session) for session in sessions if _key(session) not in self.sessions]
         if not found and not new:
             return
-        self._read()
-        self.sessions |= {_key(session): session for session in new}
-        for result in found:
-            for split, names in result["names"].items():
-                self.names[_place(result, split)] = list(names)
-            run = {name: result[name] for name in (*KEPT, *KEPT_TOO) if name in result}
-            judged = {key: _packed(said) for key, said in result["judged"].items()}
-            self.runs[result["digest"]] = {**run, "judged": judged}
-        self._write()
+        with locked(self.path.parent):
+            self._read()
+            self.sessions |= {_key(session): session for session in new}
+            for result in found:
+                for split, names in result["names"].items():
+                    self.names[_place(result, split)] = list(names)
+                run = {name: result[name] for name in FINDINGS if name in result}
+                judged = {key: _packed(said) for key, said in result["judged"].items()}
+                known = self.runs.get(result["digest"], {}).get("judged", {})
+                self.runs[result["digest"]] = {**run, "judged": known | judged}
+            self._write()
 
     def _says_more(self, result: Mapping[str, Any]) -> bool:
         known = self.runs.get(result["digest"], {})
@@ -90,9 +105,11 @@ class Records:
                     self.sessions[_key(line)] = line
                 else:
                     self.names[line["of"]] = line["names"]
-            for digest in self.runs:
-                self.result(digest)
-        except (ValueError, TypeError, KeyError) as error:
+            for digest, run in self.runs.items():
+                _require(run["environment"], "machine", "device")
+                for said in self.result(digest)["judged"].values():
+                    _require(said, "score", "metric", "class_mean", "confusion")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"Expected {self.path} to hold records of runs, but: {type(error).__name__}: {error}. Restore it, or "
                 "give another --records."
@@ -134,7 +151,12 @@ def read_sessions(out: Path) -> list[dict[str, Any]]:
     path = out / SESSIONS
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise DataError(
+            f"Expected {path} to hold sessions of work, but: {error}. Delete it; only hours by the clock are lost."
+        ) from None
 
 
 def _key(session: Mapping[str, Any]) -> str:
@@ -144,6 +166,12 @@ def _key(session: Mapping[str, Any]) -> str:
 def _place(run: Mapping[str, Any], split: str) -> str:
     """Under what the names of a run's judged split are filed: the hash of its splits, and which of them."""
     return f"{run['split'][:16]}/{split}"
+
+
+def _require(found: Mapping[str, Any], *names: str) -> None:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise KeyError(missing[0])
 
 
 def _packed(said: Mapping[str, Any]) -> dict[str, Any]:

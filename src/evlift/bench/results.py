@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from statistics import fmean, stdev
 from typing import Any
 
@@ -44,23 +45,25 @@ class Value:
 
     Args:
         runs: what each place said.
-        planned: number of places; 0 where the suite wants no run.
+        planned: number of runs; 0 where the suite wants none.
         failure: of a run that failed, what it said last.
+        copies: places whose run is that of another place, since the row ignores what tells them apart.
     """
 
     runs: Mapping[Place, Said]
     planned: int
     failure: str = ""
+    copies: frozenset[Place] = frozenset()
 
     @property
     def scores(self) -> list[float]:
-        """One a place."""
-        return [said.score for said in self.runs.values()]
+        """One a run."""
+        return [said.score for place, said in self.runs.items() if place not in self.copies]
 
     @property
     def mean(self) -> float:
         """Mean over the places; NaN without any."""
-        return fmean(self.scores) if self.runs else math.nan
+        return fmean(self.scores) if self.scores else math.nan
 
     @property
     def class_mean(self) -> float:
@@ -86,7 +89,7 @@ class Value:
     @property
     def deviation(self) -> float:
         """Standard deviation over the places; NaN under two."""
-        return stdev(self.scores) if len(self.runs) > 1 else math.nan
+        return stdev(self.scores) if len(self.scores) > 1 else math.nan
 
     @property
     def pooled(self) -> tuple[float, int, tuple[float, float]] | None:
@@ -141,19 +144,12 @@ class Difference:
 
     @property
     def p_over_recordings(self) -> float:
-        """Two-sided p over the recordings that differ; NaN where none does.
+        """Two-sided p of an exact sign-flip test over the recordings that differ; NaN where none does.
 
-        One run: McNemar's exact test of how often either row alone was right. Several: Wilcoxon's signed-rank test of
-        the recordings' mean gains.
+        Where each recording was judged once, that is McNemar's exact test of how often either row alone was right.
         """
-        from scipy.stats import binomtest, wilcoxon
-
         differ = [gain for gain in self.by_recording if gain]
-        if not differ:
-            return math.nan
-        if len(self.gains) == 1:
-            return float(binomtest(sum(gain > 0 for gain in differ), len(differ)).pvalue)
-        return float(wilcoxon(differ, method="approx", correction=True).pvalue)
+        return sign_flip_p(differ) if differ else math.nan
 
 
 @dataclass(frozen=True)
@@ -179,26 +175,30 @@ class Results:
         return cls(suite, jobs, found, sessions)
 
     def splits(self, judge: Judge) -> list[str]:
-        """Where a judge has judged: its own split, and test where that was asked for."""
+        """Where a judge has judged: its own split, and test where that was asked for and no other judge reads it so."""
         asked = any(job.test for job in self.jobs)
-        return [judge.split] + (["test"] if judge.split == "val" and asked else [])
+        theirs = {(other.split, other.window) for other in self.suite.judges}
+        own = judge.split == "val" and ("test", judge.window) not in theirs
+        return [judge.split] + (["test"] if asked and own else [])
 
     def value(self, line: str, column: str, judge: str, split: str = "val") -> Value:
         """A cell of a table: `line` is a row's name, with " + adapted statistics" for its second line."""
         adapted = line.endswith(ADAPTED)
-        planned, runs, failure = 0, {}, ""
+        row = line.removesuffix(ADAPTED)
+        planned, failure = 0, ""
+        runs: dict[Place, Said] = {}
+        copies: set[Place] = set()
         for job in self.jobs:
-            for entry in job.entries:
-                if entry.row.name != line.removesuffix(ADAPTED) or entry.column.name != column:
-                    continue
-                if split == "test" and entry.row.split:
-                    continue
-                planned += 1
-                failure = failure or job.failure
-                said = self._said(job, self._key(entry.row.name, judge, split, adapted))
-                if said:
-                    runs[entry.place] = said
-        return Value(runs, planned, failure)
+            mine = [entry for entry in job.entries if (entry.row.name, entry.column.name) == (row, column)]
+            if not mine or (split == "test" and mine[0].row.split):
+                continue
+            planned += 1
+            failure = failure or job.failure
+            said = self._said(job, self._key(row, judge, split, adapted))
+            if said:
+                runs |= {entry.place: said for entry in mine}
+                copies |= {entry.place for entry in mine[1:]}
+        return Value(runs, planned, failure, frozenset(copies))
 
     def _key(self, row: str, judge: str, split: str, adapted: bool) -> str:
         (wanted,) = (one for one in self.suite.rows if one.name == row)
@@ -240,8 +240,10 @@ class Results:
         return self.difference(ours, theirs) if ours.planned and theirs.planned else None
 
     def difference(self, ours: Value, theirs: Value) -> Difference:
-        """Ours minus theirs over the places that both have."""
-        pairs = [(ours.runs[place], theirs.runs[place]) for place in ours.runs if place in theirs.runs]
+        """Ours minus theirs over the places that both have; no pair of runs counts twice."""
+        copies = ours.copies & theirs.copies
+        places = [place for place in ours.runs if place in theirs.runs and place not in copies]
+        pairs = [(ours.runs[place], theirs.runs[place]) for place in places]
         gains = [a.score - b.score for a, b in pairs]
         each = [
             {name: a.right[name] - b.right[name] for name in a.right if name in b.right}
@@ -306,6 +308,36 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     middle = share + Z**2 / (2 * n)
     half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     return (middle - half) / (1 + Z**2 / n), (middle + half) / (1 + Z**2 / n)
+
+
+def sign_flip_p(gains: Sequence[float]) -> float:
+    """Exact two-sided p that the sum of gains is as far from 0, were each sign as likely as the other.
+
+    Gains are shares of runs, and so whole numbers of a common part: their sum's distribution is built gain by gain.
+
+    Example:
+        >>> round(sign_flip_p([1, 1, 1, 1, 1]), 4), round(sign_flip_p([1, 1, -0.5]), 2)
+        (0.0625, 0.5)
+
+    Args:
+        gains: not zero, each a fraction with a denominator up to 1000.
+    """
+    import numpy as np
+
+    fractions = [Fraction(gain).limit_denominator(1000) for gain in gains]
+    part = Fraction(
+        math.gcd(*(f.numerator for f in fractions)), math.lcm(*(f.denominator for f in fractions))
+    )
+    sizes = [int(abs(fraction) / part) for fraction in fractions]
+    found = abs(int(sum(fractions) / part))
+    chance = np.ones(1)  # of every sum of the sizes so far that got a plus sign
+    for size in sizes:
+        more = np.zeros(len(chance) + size)
+        more[: len(chance)] += chance / 2
+        more[size:] += chance / 2
+        chance = more
+    sums = 2 * np.arange(len(chance)) - sum(sizes)
+    return float(min(1.0, chance[np.abs(sums) >= found].sum()))
 
 
 def standard_error(values: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from evlift.bench.checks import (
     check_keys,
     check_names,
     check_one_of,
+    check_share,
     check_whole,
     list_of,
     section_changes,
@@ -61,7 +62,7 @@ class Row:
             cell says of them is dropped, so that its runs are shared among cells.
         split: it is judged on, in place of the judges'; source_val for networks that read pictures where no frames are
             aligned with windows.
-        trials: settings that were tried to choose its hyper-parameters, as by `evlift tune`.
+        trials: settings that were tried to choose its hyper-parameters, as by `evlift tune`; None if not counted.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Row:
     adapt: bool = False
     ignores: tuple[str, ...] = ()
     split: str | None = None
-    trials: int = 0
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Suite:
     targets: tuple[dict[str, Any], ...] = ()
     plugins: tuple[Path, ...] = ()
     quick: bool = False
+    share: float = 1.0
     budget: Budget | None = None
     figure: str = "points"
     reference_cell: str | None = None
@@ -155,6 +157,8 @@ class Suite:
         changes = without(column.changes, row.ignores)
         try:
             recipe = parse_recipe(merge(merge(self.base, row.changes), changes))
+            steps = max(1, round(recipe.train.steps * self.share))
+            recipe = replace(recipe, train=replace(recipe.train, steps=steps))
             recipe = self.budget(recipe) if self.budget else recipe
             for place in column.places:
                 yield Entry(row, column, place, _at(recipe, place, row.ignores))
@@ -192,6 +196,7 @@ def load_suite(
             )
     short = content.get("quick") or {}
     check_keys(short, "quick", f"quick of {path}")
+    check_share("share", short.get("share", 1), f"quick of {path}")
     base = merge({"input": {}, "train": {"threads": 1}}, content["base"])
     rows = [_row(name, said or {}) for name, said in content["rows"].items()]
     columns = [column for name, said in content["cells"].items() for column in _columns(name, said or {})]
@@ -202,18 +207,19 @@ def load_suite(
         rows = [row for row in rows if row.name in map(str, kept)]
     suite = Suite(
         name=path.stem,
-        title=content.get("title", path.stem),
+        title=str(content.get("title", path.stem)),
         base=base,
         rows=tuple(rows),
         columns=tuple(columns),
         judges=tuple(map(_judge, list_of(content, "judge", str(path)) or [{"name": "as trained"}])),
-        reference=content.get("reference"),
-        targets=tuple(list_of(content, "targets", str(path))),
+        reference=None if content.get("reference") is None else str(content["reference"]),
+        targets=tuple(_target(said) for said in list_of(content, "targets", str(path))),
         plugins=tuple(
             [(path.parent / plugin).resolve() for plugin in list_of(content, "plugins", str(path))]
             + [Path(plugin).resolve() for plugin in plugins]
         ),
         quick=quick,
+        share=short.get("share", 1) if quick else 1.0,
         figure=content.get("figure", "points"),
         reference_cell=content.get("reference_cell"),
     )
@@ -292,14 +298,15 @@ def _row(name: str, said: Mapping[str, Any]) -> Row:
             f"Row '{name}' adapts its statistics to the unlabelled recordings and cannot ignore data.unlabelled. Take "
             "it out of `ignores`."
         )
-    check_whole("trials", said.get("trials", 0), 0, place)
+    if "trials" in said:
+        check_whole("trials", said["trials"], 0, place)
     return Row(
         str(name),
         changes,
         bool(said.get("adapt")),
         tuple(ignores),
         said.get("split"),
-        said.get("trials", 0),
+        said.get("trials"),
     )
 
 
@@ -310,7 +317,13 @@ def _judge(said: Mapping[str, Any]) -> Judge:
         raise ConfigError(f"Expected a `name` in {place}.")
     check_one_of("split", said.get("split"), SPLITS, place)
     check_one_of("window", said.get("window"), WINDOWS, place)
-    return Judge(**said)
+    return Judge(**{**said, "name": str(said["name"])})
+
+
+def _target(said: Any) -> Any:
+    """A target with the names in it as words; what is none is refused with the other names."""
+    names = {"row", "over", "cell", "judge"}
+    return {key: str(v) if key in names else v for key, v in said.items()} if isinstance(said, dict) else said
 
 
 def _columns(cell: str, said: Mapping[str, Any]) -> Iterator[Column]:
@@ -340,9 +353,10 @@ def _varied(said: Any, place: str) -> list[tuple[tuple[str, ...], list[Any]]]:
         for key, values in (said.items() if isinstance(said, Mapping) else [("vary", said)])
     ]
     for fields, values in varied:
-        if not isinstance(values, list) or not values or any("." not in field for field in fields):
+        unlike = isinstance(values, list) and all(value not in values[:i] for i, value in enumerate(values))
+        if not unlike or not values or any("." not in field for field in fields):
             raise ConfigError(
-                f"Expected `vary` of {place} to be section.field: [values], but got "
+                f"Expected `vary` of {place} to be section.field: [values], each once, but got "
                 f"{' + '.join(fields)}: {values!r}."
             )
     return varied

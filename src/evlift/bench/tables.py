@@ -36,7 +36,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table under a heading."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        cells = [[cell.replace("|", "\\|") for cell in line] for line in (self.header, *self.rows)]
+        lines = [cells[0], ["---" for _ in self.header], *cells[1:]]
         return f"## {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -92,7 +93,9 @@ def difference_table(results: Results, judge: Judge, split: str) -> Table:
         shown = [NOT_PLANNED if gain is None else difference_text(gain) for gain in gains]
         rows.append((line, *shown))
     header = (f"{reference} minus", *columns(results))
-    return Table(f"{judge.name}, {split}: paired differences to {reference}", header, tuple(rows))
+    adapts = any(row.adapt for row in results.suite.rows if row.name == reference)
+    title = f"{judge.name}, {split}: paired differences to {reference}"
+    return Table(title + ", adapted lines to its own adapted one" * adapts, header, tuple(rows))
 
 
 def paired_table(results: Results, judge: Judge, split: str) -> Table:
@@ -151,7 +154,7 @@ def cost_table(results: Results) -> Table:
     for row, spent in ((one, spent) for one in results.suite.rows for spent in results.spent(one.name)):
         unknown = NOT_PLANNED if spent["steps"] > 0 else NOT_RUN
         numbers = (unknown if math.isnan(spent[name]) else f"{spent[name]:,.0f}" for name in SPENT)
-        rows.append((row.name, *numbers, str(row.trials)))
+        rows.append((row.name, *numbers, NOT_PLANNED if row.trials is None else str(row.trials)))
     header = ("row", *SPENT.values(), "trials")
     return Table("Cost of a run, of its network, and trials of its hyper-parameters", header, tuple(rows))
 
@@ -193,7 +196,8 @@ def score_text(value: Value) -> str:
     if not value.runs:
         return _absent(value)
     spread = "" if math.isnan(value.deviation) else f" ± {value.deviation:.3f}"
-    count = str(len(value.runs)) + ("" if len(value.runs) == value.planned else f" of {value.planned}")
+    runs = len(value.scores)
+    count = str(runs) + ("" if runs == value.planned else f" of {value.planned}")
     return f"{value.mean:.3f}{spread} ({count})"
 
 
@@ -202,11 +206,10 @@ def pooled_text(value: Value) -> str:
     pooled = value.pooled
     if pooled is None:
         iou = value.pooled_iou
-        return score_text(value) if iou is None else f"{iou:.3f} ({counted(len(value.runs), 'run')})"
+        return score_text(value) if iou is None else f"{iou:.3f} ({counted(len(value.scores), 'run')})"
     share, n, (low, high) = pooled
-    missing = (
-        "" if len(value.runs) == value.planned else f", {len(value.runs)} of {counted(value.planned, 'run')}"
-    )
+    runs = len(value.scores)
+    missing = "" if runs == value.planned else f", {runs} of {counted(value.planned, 'run')}"
     return f"{share:.3f} [{low:.3f}, {high:.3f}] ({counted(n, 'recording')}{missing})"
 
 
@@ -235,13 +238,18 @@ def paired_text(difference: Difference) -> str:
         return NOT_RUN
     said = []
     if not math.isnan(difference.p_over_runs):
-        said.append(f"{difference.p_over_runs:.3f} over {counted(len(difference.gains), 'run')}")
+        said.append(f"{p_text(difference.p_over_runs)} over {counted(len(difference.gains), 'run')}")
     if not math.isnan(difference.p_over_recordings):
         differ = sum(gain != 0 for gain in difference.by_recording)
         said.append(
-            f"{difference.p_over_recordings:.3f} over {differ} of {len(difference.by_recording)} recordings"
+            f"{p_text(difference.p_over_recordings)} over {differ} of {len(difference.by_recording)} recordings"
         )
     return ", ".join(said) or NOT_PLANNED
+
+
+def p_text(p: float) -> str:
+    """A p with three places: "0.031", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def summary(results: Results) -> list[str]:
@@ -308,7 +316,7 @@ def record(results: Results, line: str, column: str, judge: str, *, split: str) 
         "class_mean": value.class_mean,
         "pooled_iou": value.pooled_iou,
         "deviation": value.deviation,
-        "runs": len(value.runs),
+        "runs": len(value.scores),
         "planned": value.planned,
         "recordings": pooled[1] if pooled else None,
         "interval_low": pooled[2][0] if pooled else None,

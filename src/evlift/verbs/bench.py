@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evlift.bench.jobs import Job
     from evlift.bench.runner import Outcome
     from evlift.bench.suite import Suite
+    from evlift.config import Recipe
 
 TEXT = "Compare methods in a table."
 EXAMPLE = """evlift bench digits --quick
@@ -121,7 +122,8 @@ def run(options: argparse.Namespace) -> None:
     name = suite.name + ("-quick" if options.quick else "")
     out = Path(options.out or Path("runs") / "bench" / name)
     if options.budget:
-        suite = replace(suite, budget=replace(Budget.parse(options.budget), folder=out))
+        idle = _refuse_to_measure if options.list or options.table_only else None
+        suite = replace(suite, budget=replace(Budget.parse(options.budget), folder=out, time_step=idle))
     records = Records(options.records, name) if options.records else None
     jobs = plan(suite, out, test=options.test, records=records)
     wanted = Filter(options.rows, options.cells, options.methods, options.seeds, options.labels_per_class)(
@@ -146,6 +148,14 @@ def run(options: argparse.Namespace) -> None:
             f"{counted(len(outcome.failed), 'run')} failed; the same command tries again.\n{failures(outcome)}"
         )
     return None
+
+
+def _refuse_to_measure(recipe: Recipe) -> float:
+    """In place of the measurement of a step where nothing is to be run."""
+    raise ConfigError(
+        "Expected a budget of seconds whose steps are measured already, since --list and --table-only run nothing, but "
+        f"got none for {recipe.method['name']} yet. Run the same command without them first."
+    )
 
 
 def _work(
