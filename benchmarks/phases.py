@@ -53,7 +53,7 @@ def measure(recipe: Any, phase_name: str | None, steps: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"batch": [], "update": []}
     for step in range(steps + 2):
         start = time.process_time()
-        batch = feeder.batch(step, pictures_only=phase.pictures_only)
+        batch = feeder.batch(step, needs=phase.needs)
         half = time.process_time()
         optimizer.set_rate(step, 1000)
         method.train()
@@ -155,9 +155,8 @@ def measure_recipe(options: argparse.Namespace) -> None:
 
 def show(name: str, arguments: list[str], steps: int) -> None:
     """Measure in a process of its own and print the line."""
-    said = subprocess.run(
-        [sys.executable, __file__, *arguments, "--steps", str(steps)], capture_output=True, check=True
-    )
+    command = [sys.executable, __file__, *arguments, "--steps", str(steps)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     row = json.loads(said.stdout)
     print(f"| {name} | {row['batch']:.0f} | {row['update']:.0f} | {row['peak_mb']:.0f} |", flush=True)
 

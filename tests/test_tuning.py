@@ -358,7 +358,9 @@ def test_values_that_no_training_can_take_are_refused_before_the_first_trial(sai
 def test_a_search_that_finds_nothing_has_failed(tmp_path, monkeypatch, capsys):
     path = tmp_path / "recipe.yaml"
     space = {"train.lr": [0.001, 0.1, "log"]}
-    path.write_text(yaml.safe_dump({**tiny(method={"name": "tmkt"}, model={"name": "convnet"}), "tune": space}))
+    path.write_text(
+        yaml.safe_dump({**tiny(method={"name": "tmkt"}, model={"name": "convnet"}), "tune": space})
+    )
     assert main(["tune", str(path), "--trials", "1", "--workers", "1", "--out", str(tmp_path / "out")]) == 1
     assert "None of 1 trial of recipe ran to its end: " in capsys.readouterr().err
     assert "fail: " in (tmp_path / "out" / "trials.md").read_text()
