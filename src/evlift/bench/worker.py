@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlift.files import write_json
+from evlift.files import locked, write_json
 
 if TYPE_CHECKING:
     from evlift.engine.run import Run
 
 JOB, RESULT, LOG = "job.json", "result.json", "log.txt"
 SAY_EVERY = 3.0  # seconds
+PARENT = os.getppid()  # before anything slow is imported
 STOPPED = 130
 
 
@@ -64,9 +65,10 @@ def main(folder: Path) -> int:
         from evlift.bench.extras import load_plugins
 
         load_plugins([Path(plugin) for plugin in job["plugins"]])
-        run = train(job, folder)
-        judge(job, run)
-        run.resume.unlink(missing_ok=True)
+        with locked(folder):  # the process of a command that was killed may still be at work here
+            run = train(job, folder)
+            judge(job, run)
+            run.resume.unlink(missing_ok=True)
     except KeyboardInterrupt:
         say("stopped; goes on from its checkpoint")
         return STOPPED
@@ -98,13 +100,13 @@ def watched(
     report: Callable[[int, int, dict[str, float]], None],
 ) -> Callable[[int, int, dict[str, float]], None]:
     """Say where training stands now and then; stop as by ctrl-C if the process that started this one is gone."""
-    parent, said = os.getppid(), [0.0]
+    said = [0.0]
 
     def tell(done: int, total: int, values: dict[str, float]) -> None:
         if time.monotonic() - said[0] > SAY_EVERY:
             said[0] = time.monotonic()
             say(f"step {done} of {total}")
-        if os.getppid() != parent:
+        if os.getppid() != PARENT:
             os.kill(os.getpid(), signal.SIGTERM)
         report(done, total, values)
 
