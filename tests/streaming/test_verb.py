@@ -100,7 +100,10 @@ def test_a_followed_file_that_is_cut_leaves_what_was_predicted(run, tmp_path):
     path, out = written(tmp_path, events()), tmp_path / "labels.jsonl"
     command = [sys.executable, "-m", "evlift", "predict", str(run), str(path), "--follow", "--json"]
     process = subprocess.Popen(
-        [*command, "--duration-ms", "20", "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--duration-ms", "20", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,  # what `readline` took in advance would be lost to `communicate`
     )
     first = process.stdout.readline()
     os.truncate(path, 20)
