@@ -149,6 +149,24 @@ def test_rows_that_are_none_are_refused(row, said, path, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("idle", ["--list", "--table-only"])
+def test_a_budget_of_seconds_measures_nothing_where_nothing_is_run(idle, tmp_path, capsys):
+    path = write_suite(tmp_path / "tiny.yaml")
+    command = ["bench", str(path), "--budget", "seconds=5", "--out", str(tmp_path / "out"), idle]
+    assert main(command) == 2
+    assert "--list and --table-only run nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "seconds-a-step.json").exists()
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "import no_such_module", "def"])
+def test_a_plugin_that_does_not_run_is_refused_each_time(code, tmp_path, capsys):
+    (tmp_path / "broken.py").write_text(code)
+    path = write_suite(tmp_path / "tiny.yaml")
+    for _ in range(2):
+        assert main(["bench", str(path), "--plugin", str(tmp_path / "broken.py"), "--list"]) == 2
+        assert "broken.py to run as a plugin, but: " in capsys.readouterr().err
+
+
 def test_paired_tests_agree_with_scipy_on_the_raw_values():
     rng = np.random.default_rng(0)
     ours, theirs = rng.random(5) + 0.2, rng.random(5)

@@ -104,6 +104,19 @@ def test_without_data_a_pack_says_so(run, tmp_path, no_data):
     assert "it was not judged again" in card
 
 
+def test_a_pack_of_a_pack_keeps_its_figures_where_the_data_are_not(packed, tmp_path, no_data):
+    again = evlift.pack(packed.folder, tmp_path / "again")
+    assert again.read_record()["figures"] == packed.read_record()["figures"]
+    assert "test" in again.read_record()["figures"]
+
+
+@pytest.mark.parametrize("asked", ["test", "robustness"])
+def test_what_was_asked_for_and_cannot_be_judged_is_refused(asked, packed, tmp_path, no_data):
+    with pytest.raises(DataError, match="no data here"):
+        evlift.pack(packed.folder, tmp_path / "again", **{asked: True})
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_place_of_this_machine_is_handed_on(run, tmp_path):
     moved = shutil.copytree(run, tmp_path / "run")
     text = (moved / "config.yaml").read_text()
@@ -142,6 +155,7 @@ def test_shipped_weights_open_by_their_name(packed, recordings, tmp_path, monkey
 
 def test_what_is_shipped_opens_and_stays_small(capsys):
     records = evlift.shipped_packs()
+    assert set(records) == {"digits-evdistill", "digits-lift", "digits-tmkt-scnn"}
     for name, record in records.items():
         assert evlift.open_run(name).classes == tuple(record["classes"])
     assert sum(record["bytes"] for record in records.values()) < 5_000_000

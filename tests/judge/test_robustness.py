@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import evlift
@@ -40,6 +41,34 @@ def test_the_same_disturbances_every_time_and_others_by_seed(run, swept):
 def test_strong_disturbances_change_answers(swept):
     strongest = swept.disturbed["background noise"][10].confusion
     assert (strongest != swept.undisturbed.confusion).any()
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_every_disturbance_changes_a_recording_more_and_more(name, val):
+    stream, disturbance = val.load(0), DISTURBANCES[name]
+    disturbed = [
+        disturbance.apply(stream, strength, np.random.default_rng(0)) for strength in disturbance.strengths
+    ]
+    assert all(not same(one, stream) for one in disturbed)
+    if name in ("dropped events", "background noise", "hot pixels", "duration"):
+        counts = [len(one) for one in disturbed]
+        assert sorted(counts, reverse=name in ("dropped events", "duration")) == counts
+        assert counts[0] != counts[-1]
+    if name == "polarity flipped":
+        changed = [float((one.p != stream.p).mean()) for one in disturbed]
+        assert changed == pytest.approx(disturbance.strengths, abs=0.1)
+    if name == "resolution":
+        assert [one.sensor_size for one in disturbed] == [(17, 17), (11, 11)]
+
+
+def same(one, other):
+    return len(one) == len(other) and all(np.array_equal(getattr(one, c), getattr(other, c)) for c in "txyp")
+
+
+@pytest.mark.parametrize("split", ["tset", "source_val"])
+def test_other_splits_are_refused(split, run):
+    with pytest.raises(ConfigError, match=f"`split` to be val or test, but got '{split}'"):
+        evlift.robustness(run, split=split)
 
 
 def test_the_command_writes_a_table_and_a_figure(run, tmp_path, capsys, swept):
