@@ -124,7 +124,9 @@ def line_figure(results: Results) -> Figure:
                 label=label_of(name),
             )
         axis.set(title=label_of(judge.name), ylabel="score" if axis is axes[0] else "")
-        axis.set_xticks(range(len(shown)), [fill(label_of(column), 14) for column in shown], fontsize=7)
+        width = max(8, 42 // len(shown))
+        names = [fill(label_of(column), width, break_long_words=False) for column in shown]
+        axis.set_xticks(range(len(shown)), names, fontsize=7)
         plain(axis, along="y")
     axes[-1].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
