@@ -1,10 +1,11 @@
 """Accuracy of a suite's rows on disturbed recordings, beside each other.
 
     python benchmarks/robustness.py OUT [OUT ...] --cell "mixed windows" [--rows A,B] [--window full] [--out DIR]
+        [--name robustness]
 
 OUT is a folder that `evlift bench` trained in. Every finished run of the cell is judged on val as `evlift evaluate RUN
---robustness` judges it, and the table has the mean over the runs of a row. Writes robustness.md and .json to DIR if it
-is given, the latter with every run.
+--robustness` judges it, and the table has the mean over the runs of a row. Writes NAME.md and NAME.json to
+DIR if it is given, the latter with every run.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", help="names with commas between; default: all")
     parser.add_argument("--window", default="full", choices=("full", "saccade", "first300"))
     parser.add_argument("--out", type=Path, metavar="DIR")
+    parser.add_argument("--name", default="robustness", help="of the files")
     options = parser.parse_args()
     rows = [row.strip() for row in options.rows.split(",") if row.strip()]
     found = sweep(runs_of(options.folders, options.cell, rows), options.window)
@@ -85,9 +87,9 @@ def main() -> None:
     if options.out is not None:
         from evlift.files import write_json, write_text
 
-        write_text(options.out / "robustness.md", table(found) + "\n")
+        write_text(options.out / f"{options.name}.md", table(found) + "\n")
         settings = {"cell": options.cell, "window": options.window, "split": "val"}
-        write_json(options.out / "robustness.json", {"settings": settings, "rows": found})
+        write_json(options.out / f"{options.name}.json", {"settings": settings, "rows": found})
 
 
 if __name__ == "__main__":
