@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import evlift
+import evlift.judge.calibrate
+import evlift.judge.robustness
 from evlift import assembly
 from evlift.cli import main
 from evlift.engine import run as runs

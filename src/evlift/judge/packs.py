@@ -81,9 +81,7 @@ def pack(
         write_text(made.folder / CARD, model_card(record, size_of(made.folder)))
         open_run(made.folder)  # what cannot be opened is not handed out
         if out.exists():
-            out.rename(
-                Path(temporary, "replaced")
-            )  # goes with the temporary folder, once the new pack stands
+            out.rename(Path(temporary, "replaced"))  # goes with that folder once the new pack stands
         made.folder.rename(out)
     return Run(out)
 

@@ -38,8 +38,8 @@ class Dimension:
         """The trial's value."""
         if self.choices:
             return trial.suggest_categorical(self.field, self.choices)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(self.field, self.low, self.high, log=self.log)
+        if self.whole:
+            return trial.suggest_int(self.field, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.field, self.low, self.high, log=self.log)
 
     def holds(self, value: Any) -> bool:
@@ -49,16 +49,19 @@ class Dimension:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     @property
+    def whole(self) -> bool:
+        """Whether whole numbers alone are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
     def ends(self) -> tuple[Any, ...]:
         """What may be drawn at the least and the most, or all choices."""
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        return self.choices or tuple(end if whole else float(end) for end in (self.low, self.high))
+        return self.choices or tuple(end if self.whole else float(end) for end in (self.low, self.high))
 
     def __str__(self) -> str:
         if self.choices:
             return f"{self.field} of {', '.join(map(str, self.choices))}"
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        kinds = ["log"] * self.log + ["whole numbers"] * whole
+        kinds = ["log"] * self.log + ["whole numbers"] * self.whole
         return f"{self.field} in [{self.low:g}, {self.high:g}]" + (f" ({', '.join(kinds)})" if kinds else "")
 
 
